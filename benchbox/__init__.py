@@ -1,0 +1,30 @@
+"""benchbox: which way to ship a transformer, with evidence.
+
+>>> import benchbox
+>>> results = benchbox.run("suites/smoke.yaml")        # doctest: +SKIP
+>>> benchbox.load_results(results.folder).to_pandas()  # doctest: +SKIP
+
+Importing benchbox loads no ML framework, nor pandas: each name below is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchbox.frame import load_results
+    from benchbox.run import run
+    from benchbox.suite import load_suite
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load_results", "load_suite", "run"]
+
+_HOME = {"load_results": "benchbox.frame", "load_suite": "benchbox.suite", "run": "benchbox.run"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'benchbox' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

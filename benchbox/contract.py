@@ -1,0 +1,235 @@
+"""What a plug-in satisfies. A plug-in is a module; its file name is its word in the suite.
+
+Every plug-in has `REQUIRES`, the import names of the packages it needs, imports them inside its
+functions only, and may have `Options`, a frozen dataclass of the standard library whose fields are what
+the suite may write under the word. `Options.__post_init__` raises ValueError for what a type cannot say.
+The first line of the module's docstring is what `benchbox list` shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from benchbox.schema import Artifact, Backend, Model, Precision
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+    Feeds = Mapping[str, np.ndarray[Any, Any]]
+    Outputs = Mapping[str, np.ndarray[Any, Any]]
+else:
+    Array = Any
+    Feeds = Mapping[str, Any]
+    Outputs = Mapping[str, Any]
+
+Split = Literal["timing", "parity", "calibration"]
+Facts = Mapping[str, Any]
+Module = Any  # a torch.nn.Module; torch is not a dependency of the base install
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One item of a dataset: `image` is uint8 of shape (height, width, 3), `label` a class index."""
+
+    image: Array | None = None
+    text: str | None = None
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A graph input or output: `axes` holds a size, or the name of a dynamic axis, for each axis."""
+
+    name: str
+    dtype: str
+    axes: tuple[int | str, ...]
+
+    @property
+    def dynamic(self) -> dict[int, str]:
+        """The dynamic axes by position, as `torch.onnx.export` wants them."""
+        return {index: axis for index, axis in enumerate(self.axes) if isinstance(axis, str)}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs in the order of the module's `forward`, and the outputs in the order of its result."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a pass may decide its defaults by: the features of the CPU as /proc/cpuinfo names them."""
+
+    cpu_features: frozenset[str]
+
+    @property
+    def has_vnni(self) -> bool:
+        """Whether int8 dot products neither saturate nor need two instructions."""
+        return not self.cpu_features.isdisjoint({"avx512_vnni", "avx_vnni", "asimddp"})
+
+
+class Plugin(Protocol):
+    """What all plug-ins have."""
+
+    REQUIRES: tuple[str, ...]
+
+
+class Family(Plugin, Protocol):
+    """models/: one model family."""
+
+    TASKS: tuple[str, ...]
+    """Words for `task` in the suite, the default first."""
+
+    SHAPE: Mapping[str, int]
+    """Sizes beside `batch` that inputs have, with their defaults: `{"image_size": 224}`."""
+
+    def load(self, model: Model) -> Module:
+        """The module in eval mode: `forward` takes the tensors of the signature's inputs in order and
+        returns a tuple of tensors in the order of its outputs. Raises Unavailable or OSError where
+        pretrained weights cannot be had; never falls back to random ones."""
+
+    def save(self, module: Module, folder: Path) -> None:
+        """Writes config and safetensors so that `load` of the same model, with `source=folder` and
+        `weights="pretrained"`, gives the same module."""
+
+    def signature(self, model: Model, shape: Mapping[str, int]) -> Signature:
+        """Names, types and axes of inputs and outputs."""
+
+    def feeds(
+        self, model: Model, samples: Sequence[Sample], shape: Mapping[str, int]
+    ) -> Feeds:
+        """The samples as one batch through the model's own processor: arrays by input name, the batch
+        axis as long as `samples`."""
+
+    def metrics(self, model: Model, reference: Outputs, candidate: Outputs) -> Mapping[str, float]:
+        """What the task cares about, by name, each in 0..1 and 1 for full agreement. numpy only."""
+
+
+class DatasetPlugin(Plugin, Protocol):
+    """datasets/: one source of inputs."""
+
+    def samples(self, options: Any, *, count: int, split: Split, seed: int) -> Iterator[Sample]:
+        """Exactly `count` samples, lazily; the same for the same arguments; what `calibration` gives
+        is never given by `parity`."""
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """What an exporter works on. `example` has the batch that is traced, `unseen` another one."""
+
+    model: Model
+    family: Family
+    module: Module
+    signature: Signature
+    example: Feeds
+    unseen: Feeds
+    opset: int
+    dynamic_axes: bool
+    options: Any
+
+
+class Exporter(Plugin, Protocol):
+    """exporters/: the first word of a path."""
+
+    PRODUCES: str
+    """Kind of artifact: `torch`, `onnx` ..."""
+
+    def export(self, job: ExportJob, folder: Path) -> Facts:
+        """Writes the artifact's files into the empty `folder`; an ONNX artifact's file is `model.onnx`.
+        Says what really came out (opset, axes ...)."""
+
+
+@dataclass(frozen=True)
+class PassJob:
+    """What a pass works on: `source` is the folder of the artifact before it.
+
+    `calibration(batch)` streams feeds of that batch size, for as many samples as are asked for:
+    `calibration(samples=64, batch=1)` yields 64 feeds, one at a time.
+    """
+
+    artifact: Artifact
+    source: Path
+    options: Any
+    host: Host
+    calibration: Callable[..., Iterable[Feeds]]
+
+
+class Pass(Plugin, Protocol):
+    """passes/: a later word of a path."""
+
+    ACCEPTS: tuple[str, ...]
+    PRODUCES: str
+    PRECISION: Precision | None
+    """The precision of the artifact that comes out; None: that of the one that went in."""
+
+    def resolve(self, options: Any, host: Host) -> Any:
+        """The options with every default that depends on the machine filled in; these are hashed."""
+
+    def apply(self, job: PassJob, folder: Path) -> Facts:
+        """Writes the new artifact into the empty `folder`. Says what was chosen and why."""
+
+
+@dataclass(frozen=True)
+class SessionJob:
+    """What a backend opens: the folder of an artifact."""
+
+    artifact: Artifact
+    folder: Path
+    model: Model
+    family: Family
+    backend: Backend
+    options: Any
+    cache: Path
+    """A folder where the runtime may keep what it compiles."""
+
+
+class Session(Protocol):
+    """An artifact loaded into a runtime, ready to run."""
+
+    def prepare(self, feeds: Feeds) -> Callable[[], object]:
+        """A call without arguments that runs `feeds` once, to the end (devices synchronised); feeds are
+        in place before it, so that nothing but the model is timed."""
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """The outputs by name, as numpy arrays."""
+
+    def placement(self) -> Mapping[str, int]:
+        """How many graph nodes each provider really took; empty where the runtime has no such thing."""
+
+    def device_bytes(self) -> int | None:
+        """Memory of this process on the accelerator; None on a CPU."""
+
+
+class BackendPlugin(Plugin, Protocol):
+    """backends/: one runtime. Workers import it in interpreters that may have nothing but the runtime."""
+
+    ACCEPTS: tuple[str, ...]
+    DEFAULT_PROVIDERS: tuple[str, ...]
+    KNOWN_PROVIDERS: tuple[str, ...]
+    """What the suite may write under `providers`."""
+
+    def providers(self) -> tuple[str, ...]:
+        """The providers that this machine and this installation have."""
+
+    def precision(self, options: Any, artifact: Artifact) -> Precision:
+        """The precision it runs in: the artifact's, unless an option says otherwise."""
+
+    def open(self, job: SessionJob) -> Session:
+        """Loads the artifact. Raises Unavailable where a provider, or a compiler, is missing."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Versions of the runtime, by package."""
+
+
+class Reporter(Plugin, Protocol):
+    """reporters/: one form of report."""
+
+    def write(self, frame: Any, folder: Path) -> Sequence[Path]:
+        """Writes the report's files into `folder` and returns them."""

@@ -1,0 +1,1 @@
+"""Passes, one file each: from an artifact to the next."""

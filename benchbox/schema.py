@@ -1,0 +1,397 @@
+"""What flows through benchbox: frozen values that know no pandas, no printing and no disk.
+
+What was seen is stored (`latencies_ns`), what is said of it (`p50`, intervals, speed-up) is derived
+elsewhere. Times are integers in nanoseconds, sizes integers in bytes, durations floats in seconds.
+Only the standard library is imported here, because a worker in a foreign interpreter imports this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+Outcome = Literal["ok", "mismatch", "skipped", "failed"]
+Stage = Literal["plan", "reference", "build", "load", "verify", "measure"]
+Weights = Literal["random", "pretrained"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+StoppedBy = Literal["precision", "budget", "interrupt"]
+
+
+def digest(value: Any) -> str:
+    """The SHA-256, in hex, of a JSON-able value in canonical form (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One word of a path with the options that the suite gave it."""
+
+    word: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """`int8_static` or `int8_static(samples=32)`: the word and what differs from its defaults."""
+        return _label(self.word, self.options)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which module is measured: a family's file name, where its weights are from, what was overridden."""
+
+    name: str
+    family: str
+    source: str
+    task: str
+    weights: Weights = "random"
+    seed: int = 0
+    config: Mapping[str, Any] = field(default_factory=dict)
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where inputs come from: the file name of a dataset plug-in and its options."""
+
+    word: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Thread counts that every backend is given alike. Both are at least 1."""
+
+    intra_op: int
+    inter_op: int = 1
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Which runtime runs the artifact, and how.
+
+    `providers` is the runtime's own priority list (execution providers for ONNX Runtime, `cpu` or `cuda`
+    for PyTorch); `python` is the interpreter of the worker, None for the one that runs benchbox.
+    `options` holds what differs from the plug-in's defaults.
+    """
+
+    word: str
+    providers: tuple[str, ...]
+    threads: Threads
+    options: Mapping[str, Any] = field(default_factory=dict)
+    provider_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    python: str | None = None
+
+    @property
+    def label(self) -> str:
+        """`onnxruntime` or `pytorch(compile=True)`."""
+        return _label(self.word, self.options)
+
+    @property
+    def provider(self) -> str:
+        """The provider that was asked for first."""
+        return self.providers[0] if self.providers else ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell of the matrix: everything that makes a measurement this one and no other.
+
+    `shape` maps the names of sizes to values: `{"batch": 8, "image_size": 224}`.
+    """
+
+    model: Model
+    path: tuple[Step, ...]
+    backend: Backend
+    shape: Mapping[str, int]
+    dataset: Dataset
+    opset: int = 17
+    dynamic_axes: bool = True
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits that are the same for the same case on every machine."""
+        return digest(asdict(self))[:12]
+
+    @property
+    def path_label(self) -> str:
+        """`onnx + int8_static`."""
+        return " + ".join(step.label for step in self.path)
+
+    @property
+    def shape_label(self) -> str:
+        """`batch=8 image_size=224`."""
+        return " ".join(f"{name}={size}" for name, size in self.shape.items())
+
+    @property
+    def title(self) -> str:
+        """One line that names the case for a reader."""
+        return (
+            f"{self.model.name} | {self.path_label} | {self.backend.label} | "
+            f"{self.backend.provider} | {self.shape_label}"
+        )
+
+    @property
+    def group(self) -> str:
+        """Cases of one group are compared with each other: same model, data and shapes."""
+        return digest([asdict(self.model), asdict(self.dataset), dict(self.shape)])[:12]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What parity demands; None demands nothing. `atol` bounds max |candidate - reference|.
+
+    `cosine` and `sqnr_db` are lower bounds on the worst sample; `metrics` are lower bounds on task
+    metrics by name (`{"top1_agreement": 0.99}`).
+    """
+
+    atol: float | None = None
+    cosine: float | None = None
+    sqnr_db: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+# fp32: the exported graph agrees with torch to 1e-4 absolute (measured 1e-6 to 1e-5 on ViT and BERT).
+# fp16 and int8: the worst cosine over samples; quantized transformers that are fit for use measured
+# 0.995 to 0.9999, those with a broken activation range 0.90 to 0.94.
+DEFAULT_TOLERANCES: Mapping[Precision, Tolerance] = {
+    "fp32": Tolerance(atol=1e-4, cosine=0.99999),
+    "fp16": Tolerance(cosine=0.9995),
+    "bf16": Tolerance(cosine=0.995),
+    "int8": Tolerance(cosine=0.99),
+}
+
+
+@dataclass(frozen=True)
+class ParityPlan:
+    """How agreement is judged: on how many samples, and with which tolerance by precision."""
+
+    samples: int = 12
+    tolerances: Mapping[Precision, Tolerance] = field(
+        default_factory=lambda: dict(DEFAULT_TOLERANCES)
+    )
+
+
+@dataclass(frozen=True)
+class MeasurePlan:
+    """How long and how precisely is measured.
+
+    `budget_seconds` is for one case, over all its replicates, loading not counted; `precision` is the
+    half-width of the interval, relative to the median, at which a case is done; `timeout_seconds` bounds
+    each answer of a worker or a builder; `memory_limit_bytes` is an RLIMIT_AS for workers and builders;
+    `memory_budget_bytes` says how much may be loaded side by side (None: what the machine has free).
+    """
+
+    budget_seconds: float = 20.0
+    precision: float = 0.02
+    confidence: float = 0.95
+    margin: float = 0.02
+    replicates: int = 3
+    min_rounds: int = 2
+    block_seconds: float = 0.1
+    warm_up_seconds: float = 5.0
+    timeout_seconds: float = 900.0
+    memory_limit_bytes: int | None = None
+    memory_budget_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What the user wrote, validated and multiplied out."""
+
+    name: str
+    file: str
+    cases: tuple[Case, ...]
+    parity: ParityPlan = field(default_factory=ParityPlan)
+    measure: MeasurePlan = field(default_factory=MeasurePlan)
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A thing that can be shipped: files under one hash, and how they came to be.
+
+    `key` is the hash of what went in (content address); `sha256` that of the bytes that came out.
+    `facts` is what the steps have to say: the opset that came out, the axes, what int8 chose and why.
+    """
+
+    key: str
+    kind: str
+    precision: Precision
+    steps: tuple[Step, ...]
+    files: Mapping[str, str]
+    size_bytes: int
+    sha256: str
+    build_seconds: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """How one output at one shape differs from the reference. None: not a number, so not known.
+
+    `cosine` is that of the worst sample; `sqnr_db` is None where there is no error at all and where
+    values are not finite. `nan_count` and `inf_count` count what the candidate has and the reference
+    has not.
+    """
+
+    output: str
+    shape: Mapping[str, int]
+    max_abs_error: float | None
+    mean_abs_error: float | None
+    max_rel_error: float | None
+    cosine: float | None
+    sqnr_db: float | None
+    nan_count: int = 0
+    inf_count: int = 0
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Reference against candidate over all shapes, the task's own metrics, and the judgement."""
+
+    passed: bool
+    precision: Precision
+    tolerance: Tolerance
+    noise_floor: float
+    samples: int
+    outputs: tuple[OutputParity, ...]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What else happened on the machine during a block; None where the kernel does not tell."""
+
+    steal_seconds: float | None = None
+    involuntary_switches: int | None = None
+    others_cpu_seconds: float | None = None
+    cpu_mhz: float | None = None
+    throttle_count: int | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Calls timed in a row. `first_ns` found cold caches and is kept apart from `latencies_ns`.
+
+    `disturbed` says why the block was measured again; both the block and its repetition are kept.
+    """
+
+    round: int
+    started_ns: int
+    first_ns: int
+    latencies_ns: tuple[int, ...]
+    noise: Noise = field(default_factory=Noise)
+    disturbed: str = ""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """High-water marks of one worker, as the kernel counts them.
+
+    `idle_bytes`: a worker that has loaded nothing; `loaded_bytes`: after load; `peak_bytes`: after the
+    timed blocks; `device_bytes`: of this process on the accelerator, None where the driver does not tell.
+    """
+
+    idle_bytes: int
+    loaded_bytes: int
+    peak_bytes: int
+    device_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One fresh process: what it took to load and to settle, the timed blocks, the memory."""
+
+    index: int
+    load_seconds: float
+    settled: bool
+    warm_up: tuple[Block, ...]
+    blocks: tuple[Block, ...]
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All replicates of a case, and with whom they were interleaved.
+
+    Two measurements with the same `session` were taken in interleaved rounds. `placement` is how many
+    graph nodes each execution provider really took; `versions` those of the runtime in the worker.
+    """
+
+    session: str
+    replicates: tuple[Replicate, ...]
+    stopped_by: StoppedBy
+    placement: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """How one case ended: a line of records.jsonl.
+
+    `stage`, `reason`, `hint` and `detail` (the end of stderr) say why a case is not `ok`;
+    `peak_memory_bytes` is what a failed child had used at most. `command` reproduces the row.
+    """
+
+    case: Case
+    outcome: Outcome
+    recorded_at: str
+    command: str
+    is_baseline: bool = False
+    stage: Stage | None = None
+    reason: str = ""
+    hint: str = ""
+    detail: str = ""
+    artifact: Artifact | None = None
+    parity: Parity | None = None
+    measurement: Measurement | None = None
+    peak_memory_bytes: int | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine and what is installed on it, without names of hosts or users."""
+
+    cpu_model: str
+    cpu_count: int
+    cpu_features: tuple[str, ...]
+    memory_bytes: int
+    kernel: str
+    python: str
+    packages: Mapping[str, str]
+    cpu_limit: float | None = None
+    memory_limit_bytes: int | None = None
+    governor: str | None = None
+    virtualized: str | None = None
+    gpus: tuple[Mapping[str, Any], ...] = ()
+    driver: str | None = None
+    git_commit: str | None = None
+    benchbox: str = ""
+
+    @property
+    def machine(self) -> str:
+        """What this machine is, in a line: `AMD EPYC, 2 cores, 23 GiB`."""
+        gib = (self.memory_limit_bytes or self.memory_bytes) / 2**30
+        gpus = "".join(f", {gpu.get('name', 'GPU')}" for gpu in self.gpus)
+        return f"{self.cpu_model}, {self.cpu_count} cores, {gib:.0f} GiB{gpus}"
+
+
+def _label(word: str, options: Mapping[str, Any]) -> str:
+    if not options:
+        return word
+    inner = ", ".join(f"{name}={_short(value)}" for name, value in options.items())
+    return f"{word}({inner})"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
