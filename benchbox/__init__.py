@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchbox.frame import load_results
-    from benchbox.run import run
+    from benchbox.conductor import run
     from benchbox.suite import load_suite
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_results", "load_suite", "run"]
 
-_HOME = {"load_results": "benchbox.frame", "load_suite": "benchbox.suite", "run": "benchbox.run"}
+_HOME = {"load_results": "benchbox.frame", "load_suite": "benchbox.suite", "run": "benchbox.conductor"}
 
 
 def __getattr__(name: str) -> Any:

@@ -102,9 +102,7 @@ class Family(Plugin, Protocol):
     def signature(self, model: Model, shape: Mapping[str, int]) -> Signature:
         """Names, types and axes of inputs and outputs."""
 
-    def feeds(
-        self, model: Model, samples: Sequence[Sample], shape: Mapping[str, int]
-    ) -> Feeds:
+    def feeds(self, model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> Feeds:
         """The samples as one batch through the model's own processor: arrays by input name, the batch
         axis as long as `samples`."""
 
@@ -186,6 +184,7 @@ class SessionJob:
     family: Family
     backend: Backend
     options: Any
+    shape: Mapping[str, int]
     cache: Path
     """A folder where the runtime may keep what it compiles."""
 
@@ -218,11 +217,14 @@ class BackendPlugin(Plugin, Protocol):
     def providers(self) -> tuple[str, ...]:
         """The providers that this machine and this installation have."""
 
+    def check(self, backend: Backend, options: Any) -> None:
+        """Raises Unavailable where this machine lacks a provider, a compiler ... that it would need."""
+
     def precision(self, options: Any, artifact: Artifact) -> Precision:
         """The precision it runs in: the artifact's, unless an option says otherwise."""
 
     def open(self, job: SessionJob) -> Session:
-        """Loads the artifact. Raises Unavailable where a provider, or a compiler, is missing."""
+        """Loads the artifact. Raises Unavailable where a provider turns out not to work."""
 
     def versions(self) -> Mapping[str, str]:
         """Versions of the runtime, by package."""

@@ -1,14 +1,14 @@
 """The exceptions of benchbox: every one is a message for the user, none is a crash.
 
-    BenchboxError                 what happened, where, what exists, what to type next
-    |-- UsageError                the command line or the suite is wrong: exit code 2
-    |   |-- SuiteError            the suite: file, line, column, field, allowed, nearest match
-    |   `-- StoreError            a results folder that cannot be read, or written
-    |-- Unavailable               cannot run here: the case becomes `skipped`, with what to install
-    `-- StageError                a stage of a case failed: the case becomes `failed`, with its stage
-        |-- ChildDied             a worker or a builder ended without an answer (signal, exit code)
-        |-- ChildTimeout          a worker or a builder exceeded its time
-        `-- CorruptArtifact       bytes in the cache are not what was stored
+BenchboxError                 what happened, where, what exists, what to type next
+|-- UsageError                the command line or the suite is wrong: exit code 2
+|   |-- SuiteError            the suite: file, line, column, field, allowed, nearest match
+|   `-- StoreError            a results folder that cannot be read, or written
+|-- Unavailable               cannot run here: the case becomes `skipped`, with what to install
+`-- StageError                a stage of a case failed: the case becomes `failed`, with its stage
+    |-- ChildDied             a worker or a builder ended without an answer (signal, exit code)
+    |-- ChildTimeout          a worker or a builder exceeded its time
+    `-- CorruptArtifact       bytes in the cache are not what was stored
 """
 
 from __future__ import annotations
@@ -55,9 +55,7 @@ class StageError(BenchboxError):
     `detail` is the end of the child's stderr; `peak_memory_bytes` what the child had used at most.
     """
 
-    def __init__(
-        self, reason: str, *, detail: str = "", peak_memory_bytes: int | None = None
-    ) -> None:
+    def __init__(self, reason: str, *, detail: str = "", peak_memory_bytes: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.detail = detail

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -55,9 +56,11 @@ def summary(kind: Kind, word: str) -> str:
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
-def source_digest_input(kind: Kind, word: str) -> str:
-    """The plug-in's source text: part of a cache key, so that an edited plug-in builds anew."""
-    return (Path(__file__).parent / kind / f"{word}.py").read_text(encoding="utf-8")
+def source_digest(kind: Kind, word: str) -> str:
+    """A hash of the plug-in's source and of what its folder shares: an edited plug-in builds anew."""
+    folder = Path(__file__).parent / kind
+    files = [folder / f"{word}.py", *sorted(folder.glob("_*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def missing(plugin: Any) -> tuple[str, ...]:
@@ -84,9 +87,7 @@ def install_hint(packages: Sequence[str]) -> str:
 def versions(packages: Sequence[str]) -> dict[str, str]:
     """Versions by import name; a package that is not installed is absent."""
     owners = importlib.metadata.packages_distributions()
-    return {
-        name: importlib.metadata.version(owners[name][0]) for name in packages if name in owners
-    }
+    return {name: importlib.metadata.version(owners[name][0]) for name in packages if name in owners}
 
 
 def options(plugin: Any, given: Mapping[str, Any]) -> Any:
@@ -100,12 +101,17 @@ def options_given(plugin: Any, resolved: Any) -> dict[str, Any]:
     """What differs from the plug-in's defaults: the inverse of `options`."""
     if resolved is None:
         return {}
-    default = plugin.Options()
     return {
         f.name: getattr(resolved, f.name)
         for f in dataclasses.fields(resolved)
-        if getattr(resolved, f.name) != getattr(default, f.name)
+        if getattr(resolved, f.name) != _default(f)
     }
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default  # MISSING equals nothing that a suite can say
 
 
 def _distribution(import_name: str) -> str:

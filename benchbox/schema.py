@@ -113,6 +113,26 @@ class Case:
     opset: int = 17
     dynamic_axes: bool = True
 
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Case:
+        """The inverse of `dataclasses.asdict`, for a worker that has no pydantic."""
+        backend = value["backend"]
+        return cls(
+            model=Model(**value["model"]),
+            path=tuple(Step(**step) for step in value["path"]),
+            backend=Backend(
+                **{
+                    **backend,
+                    "providers": tuple(backend["providers"]),
+                    "threads": Threads(**backend["threads"]),
+                }
+            ),
+            shape=value["shape"],
+            dataset=Dataset(**value["dataset"]),
+            opset=value["opset"],
+            dynamic_axes=value["dynamic_axes"],
+        )
+
     @property
     def id(self) -> str:
         """Twelve hex digits that are the same for the same case on every machine."""
@@ -172,9 +192,7 @@ class ParityPlan:
     """How agreement is judged: on how many samples, and with which tolerance by precision."""
 
     samples: int = 12
-    tolerances: Mapping[Precision, Tolerance] = field(
-        default_factory=lambda: dict(DEFAULT_TOLERANCES)
-    )
+    tolerances: Mapping[Precision, Tolerance] = field(default_factory=lambda: dict(DEFAULT_TOLERANCES))
 
 
 @dataclass(frozen=True)
@@ -230,6 +248,11 @@ class Artifact:
     build_seconds: float
     facts: Mapping[str, Any] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Artifact:
+        """The inverse of `dataclasses.asdict`, for a worker that has no pydantic."""
+        return cls(**{**value, "steps": tuple(Step(**step) for step in value["steps"])})
 
 
 @dataclass(frozen=True)
@@ -339,6 +362,8 @@ class Record:
 
     `stage`, `reason`, `hint` and `detail` (the end of stderr) say why a case is not `ok`;
     `peak_memory_bytes` is what a failed child had used at most. `command` reproduces the row.
+    `companion` is the baseline as it was measured in this case's rounds, where the baseline's own record
+    was taken in others (its group did not fit into memory at once, or a stopped run went on).
     """
 
     case: Case
@@ -353,6 +378,7 @@ class Record:
     artifact: Artifact | None = None
     parity: Parity | None = None
     measurement: Measurement | None = None
+    companion: Measurement | None = None
     peak_memory_bytes: int | None = None
     schema_version: int = SCHEMA_VERSION
 

@@ -177,5 +177,3 @@ def _dump(value: Any) -> str:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
-
-

@@ -1,0 +1,189 @@
+"""Content-addressed store of artifacts and references: locked, hash-checked, atomic.
+
+<cache>/entries/<key>/manifest.json   what it is, the hash of every file, how long it took
+<cache>/entries/<key>/...             the files
+<cache>/building/<key>/               being made; renamed into place when complete
+<cache>/locks/<key>.lock              held while it is made, by one process on this machine
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchbox import measure
+from benchbox.errors import CorruptArtifact, StageError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that was made and kept: `files` maps names to SHA-256; `content` is the maker's own."""
+
+    key: str
+    folder: Path
+    files: Mapping[str, str]
+    size_bytes: int
+    build_seconds: float
+    content: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the one file, or of the list of all files and their hashes."""
+        if len(self.files) == 1:
+            return next(iter(self.files.values()))
+        listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(self.files.items()))
+        return hashlib.sha256(listing.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much a cache holds."""
+
+    artifacts: int
+    bytes: int
+
+
+def default_folder() -> Path:
+    """`$BENCHBOX_CACHE`, else the user's cache folder for benchbox."""
+    import platformdirs
+
+    given = os.environ.get("BENCHBOX_CACHE")
+    return Path(given) if given else Path(platformdirs.user_cache_dir("benchbox"))
+
+
+class Cache:
+    """One cache folder. An entry's bytes are checked against its hashes once in a process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._checked: dict[str, Entry] = {}
+
+    def find(self, key: str) -> Entry | None:
+        """The entry, its bytes checked; None where there is none, or where its bytes have changed.
+
+        A changed entry is removed, so that it is made again.
+        """
+        if key in self._checked:
+            return self._checked[key]
+        entry = self._read(key)
+        if entry is None:
+            return None
+        try:
+            check(entry)
+        except CorruptArtifact:
+            shutil.rmtree(entry.folder, ignore_errors=True)
+            return None
+        self._checked[key] = entry
+        return entry
+
+    def has(self, key: str) -> bool:
+        """Whether there is an entry, its bytes unchecked."""
+        return (self._entries / key / MANIFEST).is_file()
+
+    def make(self, key: str, fill: Callable[[Path], Mapping[str, Any]]) -> Entry:
+        """The entry; where there is none, `fill` writes its files into an empty folder first.
+
+        Two processes that want the same entry make it once. A maker that is killed leaves nothing that
+        could be mistaken for an entry. Raises StageError where the disk refuses.
+        """
+        import filelock
+
+        try:
+            (self.folder / "locks").mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(self.folder / "locks" / f"{key}.lock"):
+                return self.find(key) or self._fill(key, fill)
+        except OSError as error:
+            raise StageError(f"the cache in {self.folder} refuses: {error.strerror or error}") from error
+
+    @property
+    def _entries(self) -> Path:
+        return self.folder / "entries"
+
+    def _read(self, key: str) -> Entry | None:
+        folder = self._entries / key
+        try:
+            stored = json.loads((folder / MANIFEST).read_bytes())
+            return Entry(**{**stored, "folder": folder})
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+
+    def _fill(self, key: str, fill: Callable[[Path], Mapping[str, Any]]) -> Entry:
+        building = self.folder / "building" / key
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir(parents=True)
+        watch = measure.Stopwatch.start()
+        try:
+            content = fill(building)
+            entry = _entry(key, building, watch.seconds(), content)
+            _write_manifest(entry)
+            final = self._entries / key
+            final.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(final, ignore_errors=True)
+            building.rename(final)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        found = self._read(key)
+        if found is None:
+            raise StageError(f"the cache entry {key} vanished while it was made")
+        self._checked[key] = found
+        return found
+
+
+def check(entry: Entry) -> None:
+    """Raises CorruptArtifact where a file is missing or its bytes are not what was stored."""
+    for name, expected in entry.files.items():
+        path = entry.folder / name
+        if not path.is_file() or hash_file(path) != expected:
+            raise CorruptArtifact(f"{path} is not what was stored (by its SHA-256); it will be built again")
+
+
+def hash_file(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def size(folder: Path) -> Sizes:
+    """How many entries a cache holds, and their bytes on disk."""
+    entries = list((folder / "entries").glob(f"*/{MANIFEST}"))
+    files = (f for f in folder.rglob("*") if f.is_file())
+    return Sizes(len(entries), sum(f.stat().st_size for f in files))
+
+
+def clear(folder: Path) -> Sizes:
+    """Removes everything that benchbox keeps there; says how much it was."""
+    before = size(folder)
+    for name in ("entries", "building", "locks", "compiled"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return before
+
+
+def _entry(key: str, folder: Path, seconds: float, content: Mapping[str, Any]) -> Entry:
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
+    return Entry(
+        key=key,
+        folder=folder,
+        files={str(f.relative_to(folder)): hash_file(f) for f in files},
+        size_bytes=sum(f.stat().st_size for f in files),
+        build_seconds=seconds,
+        content=content,
+    )
+
+
+def _write_manifest(entry: Entry) -> None:
+    stored = {name: value for name, value in asdict(entry).items() if name != "folder"}
+    with (entry.folder / MANIFEST).open("w", encoding="utf-8") as file:
+        json.dump(stored, file, indent=2, allow_nan=False)
+        file.flush()
+        os.fsync(file.fileno())

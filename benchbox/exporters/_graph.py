@@ -1,0 +1,267 @@
+"""What the ONNX exporters share: naming axes, writing the file, proving that it does what the module does.
+
+An exporter is believed in nothing: the axes are read from the file, and a batch that was not traced is run
+through ONNX Runtime and compared with the module.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchbox.contract import ExportJob, Facts, Feeds, TensorSpec
+from benchbox.errors import StageError
+
+FILE = "model.onnx"
+DATA = "model.onnx.data"
+
+# A protobuf message is at most 2 GiB (protobuf's own limit); weights come with graph and names, for which
+# a sixteenth is left.
+MAX_PROTO_BYTES = 2**31 - 2**27
+
+# Weights smaller than this stay in the file: the default of onnx.save_model.
+_EXTERNAL_TENSOR_BYTES = 1024
+
+# Loose on purpose: it tells a wrong graph from a right one. Strict parity comes later, by precision.
+_AGREEMENT = 1e-3
+
+# Where the exporters note source files and line numbers of the exporting machine.
+_PRIVATE_METADATA = ("stack_trace", "pkg.torch.onnx.stack_trace")
+
+
+def tensors(job: ExportJob, feeds: Feeds) -> tuple[Any, ...]:
+    """The feeds as torch tensors, in the order of the module's `forward`."""
+    import numpy as np
+    import torch
+
+    return tuple(torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in job.signature.inputs)
+
+
+def finish(job: ExportJob, model: Any, folder: Path, *, external_data: bool) -> Facts:
+    """Writes `model.onnx` and proves it. Gives the facts that hold for every ONNX exporter.
+
+    Raises StageError where the checker refuses it, an axis is not what the signature says, or its outputs are
+    not those of the module.
+    """
+    _strip_paths(model)
+    _check_axes(job, model)
+    external = write(model, folder, external_data=external_data)
+    full_check = _check(folder / FILE)
+    return {
+        **_describe(model),
+        "external_data": external,
+        "full_check": full_check,
+        "verified": _verify(job, folder / FILE),
+    }
+
+
+def write(model: Any, folder: Path, *, external_data: bool) -> bool:
+    """Writes `model.onnx`, with its weights in one file beside it above 2 GB, or where asked to.
+
+    Returns whether the weights are beside it.
+    """
+    import onnx
+
+    external = external_data or weight_bytes(model) > MAX_PROTO_BYTES
+    if external:
+        onnx.save_model(
+            model,
+            str(folder / FILE),
+            save_as_external_data=True,
+            all_tensors_to_one_file=True,
+            location=DATA,
+            size_threshold=_EXTERNAL_TENSOR_BYTES,
+        )
+        onnx.load_external_data_for_model(model, str(folder))
+    else:
+        onnx.save_model(model, str(folder / FILE))
+    return external
+
+
+def weight_bytes(model: Any) -> int:
+    """Bytes that the initializers take."""
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in a line, after its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def _strip_paths(model: Any) -> None:
+    """An artifact that is shipped says nothing of the machine that made it."""
+    for node in _nodes(model):
+        node.doc_string = ""
+        kept = [entry for entry in node.metadata_props if entry.key not in _PRIVATE_METADATA]
+        if len(kept) != len(node.metadata_props):
+            del node.metadata_props[:]
+            node.metadata_props.extend(kept)
+
+
+def _nodes(model: Any) -> Iterator[Any]:
+    yield from model.graph.node
+    for function in model.functions:
+        yield from function.node
+
+
+def _check_axes(job: ExportJob, model: Any) -> None:
+    """The graph's inputs and outputs are those of the signature; anonymous output axes get their names."""
+    _check_names("input", job.signature.inputs, model.graph.input)
+    _check_names("output", job.signature.outputs, model.graph.output)
+    sizes = _sizes(job, job.example)
+    for spec, value in zip(job.signature.inputs, model.graph.input, strict=True):
+        _check_tensor(job, spec, value, sizes)
+    known = {axis for spec in job.signature.inputs for axis in spec.dynamic.values()}
+    for spec, value in zip(job.signature.outputs, model.graph.output, strict=True):
+        if job.dynamic_axes:
+            _name_axes(spec, value, known)
+        _check_tensor(job, spec, value, sizes)
+
+
+def _check_names(what: str, specs: Sequence[TensorSpec], values: Sequence[Any]) -> None:
+    wanted, seen = [spec.name for spec in specs], [value.name for value in values]
+    if wanted != seen:
+        raise StageError(f"the graph's {what}s are {seen}, and the signature says {wanted}")
+
+
+def _name_axes(spec: TensorSpec, value: Any, known: set[str]) -> None:
+    """Exporters leave axes of outputs anonymous, or under a name of their own (`Addlogits_dim_1`)."""
+    for index, axis in spec.dynamic.items():
+        dims = value.type.tensor_type.shape.dim
+        if index < len(dims) and not dims[index].HasField("dim_value") and dims[index].dim_param not in known:
+            dims[index].dim_param = axis
+
+
+def _sizes(job: ExportJob, feeds: Feeds) -> dict[str, int]:
+    """The size of each named axis in these feeds."""
+    return {
+        axis: feeds[spec.name].shape[index]
+        for spec in job.signature.inputs
+        for index, axis in spec.dynamic.items()
+    }
+
+
+def _check_tensor(job: ExportJob, spec: TensorSpec, value: Any, sizes: Mapping[str, int]) -> None:
+    wanted = [
+        axis if job.dynamic_axes or isinstance(axis, int) else sizes.get(axis, axis) for axis in spec.axes
+    ]
+    seen = _axes(value)
+    if wanted != seen:
+        raise StageError(
+            f"{spec.name} has the axes {seen} in the exported graph, and the signature says {wanted}"
+        )
+
+
+def _axes(value: Any) -> list[int | str | None]:
+    """A size, a name, or None for an anonymous axis, for each axis of a graph input or output."""
+    return [
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+        for dim in value.type.tensor_type.shape.dim
+    ]
+
+
+def _check(path: Path) -> bool:
+    """Whether the checker's full check, with shape inference, passed; the plain one must pass.
+
+    The full check refuses operators whose schema it does not know, which ONNX Runtime runs all the same.
+    """
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+        _check_plain(path)
+        return False
+    return True
+
+
+def _check_plain(path: Path) -> None:
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as error:
+        raise StageError(f"onnx.checker refuses the exported file: {first_line(error)}") from error
+
+
+def _verify(job: ExportJob, path: Path) -> Facts:
+    """Runs what was not traced through ONNX Runtime and through the module: same shapes, same values."""
+    feeds = job.unseen if job.dynamic_axes else job.example
+    expected = _run_module(job, feeds)
+    seen = _run_file(job, path, feeds)
+    errors = [_error(spec, e, s) for spec, e, s in zip(job.signature.outputs, expected, seen, strict=True)]
+    return {
+        "sizes": _sizes(job, feeds),
+        "traced": not job.dynamic_axes,
+        "max_abs_error": max(errors, default=0.0),
+    }
+
+
+def _run_module(job: ExportJob, feeds: Feeds) -> list[Any]:
+    import torch
+
+    with torch.inference_mode():
+        return [output.numpy() for output in job.module(*tensors(job, feeds))]
+
+
+def _run_file(job: ExportJob, path: Path, feeds: Feeds) -> list[Any]:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors come as exceptions; warnings about nodes are not for the user
+    names = [spec.name for spec in job.signature.outputs]
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        outputs = session.run(names, {spec.name: feeds[spec.name] for spec in job.signature.inputs})
+    except (runtime.Fail, runtime.InvalidArgument, runtime.InvalidGraph, runtime.NotImplemented) as error:
+        raise StageError(
+            f"ONNX Runtime does not run the exported graph at {_sizes(job, feeds)}: {first_line(error)}"
+        ) from error
+    except runtime.RuntimeException as error:
+        raise StageError(
+            f"the exported graph fails at {_sizes(job, feeds)}, where the module runs: {first_line(error)}"
+        ) from error
+    return list(outputs)
+
+
+def _error(spec: TensorSpec, expected: Any, seen: Any) -> float:
+    """The largest absolute difference. Raises StageError where shapes or values disagree."""
+    import numpy as np
+
+    if expected.shape != seen.shape:
+        raise StageError(
+            f"{spec.name} has the shape {seen.shape} in the exported graph, "
+            f"and {expected.shape} in the module"
+        )
+    error = float(np.max(np.abs(expected - seen), initial=0.0))
+    if not np.allclose(seen, expected, rtol=_AGREEMENT, atol=_AGREEMENT):
+        raise StageError(f"{spec.name} of the exported graph differs from the module's by up to {error:.3g}")
+    return error
+
+
+def _describe(model: Any) -> dict[str, Any]:
+    """What came out: opsets by domain, axes, and how many nodes of which type."""
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    op_types = Counter(node.op_type for node in model.graph.node)
+    return {
+        "opset": opsets["ai.onnx"],
+        "opsets": opsets,
+        "ir_version": model.ir_version,
+        "producer": f"{model.producer_name} {model.producer_version}".strip(),
+        "inputs": [_tensor(value) for value in model.graph.input],
+        "outputs": [_tensor(value) for value in model.graph.output],
+        "nodes": sum(op_types.values()),
+        "op_types": dict(sorted(op_types.items())),
+        "weight_bytes": weight_bytes(model),
+    }
+
+
+def _tensor(value: Any) -> dict[str, Any]:
+    import onnx
+
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    return {"name": value.name, "dtype": str(dtype), "axes": _axes(value)}

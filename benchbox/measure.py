@@ -1,0 +1,110 @@
+"""Timing of a block of calls: the only clock in benchbox.
+
+Everything that needs the time asks here, so that tests can give it.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+Clock = Callable[[], int]
+
+clock_ns: Clock = time.perf_counter_ns
+process_clock_ns: Clock = time.process_time_ns
+
+
+def now() -> datetime:
+    """The wall-clock time, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """Seconds since it was made."""
+
+    started_ns: int
+    clock: Clock = clock_ns
+
+    @classmethod
+    def start(cls, clock: Clock = clock_ns) -> Stopwatch:
+        """A watch that starts now."""
+        return cls(clock(), clock)
+
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return (self.clock() - self.started_ns) / 1e9
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a block of calls gave, in nanoseconds; `first_ns` found the caches cold."""
+
+    started_ns: int
+    first_ns: int
+    latencies_ns: tuple[int, ...]
+
+
+def time_block(call: Callable[[], object], *, seconds: float, clock: Clock = clock_ns) -> Timing:
+    """Calls once for the cold caches, then for at least `seconds` and at least once.
+
+    Between the two readings of the clock stands nothing but the call; the collector is off meanwhile.
+    """
+    with _without_collector():
+        started = clock()
+        call()
+        first = clock() - started
+        latencies: list[int] = []
+        append = latencies.append
+        end = clock() + int(seconds * 1e9)
+        while True:
+            begun = clock()
+            call()
+            ended = clock()
+            append(ended - begun)
+            if ended >= end:
+                return Timing(started, first, tuple(latencies))
+
+
+def settled(medians: Sequence[float], *, tolerance: float = 0.05) -> bool:
+    """Whether the last two blocks neither fall by more than `tolerance` nor rise by more than it.
+
+    5 % is above the noise of a block on a shared machine and below what warm-up costs (10 % and more).
+    """
+    if len(medians) < 2:
+        return False
+    before, last = medians[-2:]
+    return abs(last - before) <= tolerance * before
+
+
+def rest(
+    *,
+    clock: Clock = process_clock_ns,
+    sleep: Callable[[float], None] = time.sleep,
+    step_seconds: float = 0.005,
+    at_most_seconds: float = 0.5,
+) -> None:
+    """Waits until this process uses no CPU: a runtime's threads spin on after the last call.
+
+    Returns when one step used less than 2 % of a core, or after `at_most_seconds`.
+    """
+    for _ in range(int(at_most_seconds / step_seconds)):
+        before = clock()
+        sleep(step_seconds)
+        if clock() - before < 0.02 * step_seconds * 1e9:
+            return
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

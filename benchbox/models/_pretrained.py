@@ -1,0 +1,122 @@
+"""What the families share that come from transformers: config, weights, saving, image processing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchbox.contract import Module, Sample
+from benchbox.errors import StageError
+from benchbox.schema import Model
+
+
+def quiet() -> None:
+    """Keeps transformers' progress bars and advice off stderr, where failures are looked for."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def config(model: Model, presets: Mapping[str, Mapping[str, Any]], config_class: str) -> Any:
+    """The architecture's config with the suite's overrides.
+
+    `random` weights take the preset of that name and need no hub; everything else asks
+    `from_pretrained`. Raises StageError where there is no such config.
+    """
+    import transformers
+
+    if model.weights == "random" and model.source in presets:
+        cls = getattr(transformers, config_class)
+        return cls(**{**presets[model.source], **model.config})
+    try:
+        return transformers.AutoConfig.from_pretrained(
+            model.source, trust_remote_code=model.trust_remote_code, **model.config
+        )
+    except (OSError, ValueError) as error:
+        raise StageError(
+            f"no config for {model.source!r}: {first_line(error)} Known without a hub: {', '.join(presets)}."
+        ) from error
+
+
+def weights(model: Model, architecture: Any, its_config: Any) -> Module:
+    """The module in eval mode, seeded or from `from_pretrained` (safetensors only).
+
+    Raises StageError where pretrained weights cannot be had; never falls back to random ones.
+    """
+    import torch
+
+    if model.weights == "random":
+        torch.manual_seed(model.seed)
+        return architecture(its_config).eval()
+    try:
+        module = architecture.from_pretrained(
+            model.source,
+            config=its_config,
+            use_safetensors=True,
+            trust_remote_code=model.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise StageError(
+            f"pretrained weights of {model.source!r} cannot be had: {first_line(error)}"
+        ) from error
+    return module.eval()
+
+
+def save(module: Module, folder: Path) -> None:
+    """config.json and safetensors, as `from_pretrained` reads them."""
+    module.save_pretrained(folder)
+
+
+def adapter(module: Module, inputs: Sequence[str], outputs: Sequence[str]) -> Module:
+    """A module whose `forward` takes `inputs` by position and returns the `outputs` as a tuple.
+
+    The module of transformers is its attribute `model`.
+    """
+    import torch
+
+    class Adapter(torch.nn.Module):  # type: ignore[misc,name-defined,unused-ignore]  # torch is untyped here
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = module
+
+        def forward(self, *tensors: Any) -> tuple[Any, ...]:
+            result = self.model(**dict(zip(inputs, tensors, strict=True)))
+            return tuple(result[name] for name in outputs)
+
+    return Adapter().eval()
+
+
+def image_processor(model: Model, class_name: str, **settings: Any) -> Any:
+    """The model's own image processor: its preset for random weights, else that of its source.
+
+    Without torchvision the PIL implementation is taken, which gives the same pixels.
+    """
+    import importlib.util
+
+    import transformers
+
+    quiet()
+    if model.weights == "pretrained":
+        return transformers.AutoImageProcessor.from_pretrained(
+            model.source, trust_remote_code=model.trust_remote_code
+        )
+    if importlib.util.find_spec("torchvision") is None and hasattr(transformers, f"{class_name}Pil"):
+        class_name = f"{class_name}Pil"
+    return getattr(transformers, class_name)(**settings)
+
+
+def pixels(processor: Any, samples: Sequence[Sample]) -> Any:
+    """float32 pixel values of shape (batch, 3, height, width) in C order."""
+    import numpy as np
+
+    images = [sample.image for sample in samples]
+    values = processor(images=images, return_tensors="np")["pixel_values"]
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, ended by a full stop."""
+    line = str(error).strip().partition("\n")[0]
+    return line if line.endswith(".") else f"{line}."

@@ -1,0 +1,106 @@
+"""ViT (Dosovitskiy et al. 2020): image classification, and the encoder's features.
+
+Parity of a classifier: does the candidate name the same class (top-1), and the same five classes (top-5)?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchbox.contract import Feeds, Module, Outputs, Sample, Signature, TensorSpec
+from benchbox.errors import StageError
+from benchbox.models import _pretrained
+from benchbox.schema import Model
+
+REQUIRES = ("torch", "transformers", "PIL")
+TASKS = ("image-classification", "image-features")
+SHAPE: Mapping[str, int] = {"image_size": 224}
+
+# The hub's configs of these names, so that random weights need no hub.
+_BASE = {"num_labels": 1000, "image_size": 224, "patch_size": 16}
+_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+_SMALL = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
+_TINY = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "google/vit-base-patch16-224": _BASE,
+    "google/vit-base-patch32-384": {**_BASE, "image_size": 384, "patch_size": 32},
+    "google/vit-large-patch16-224": {**_BASE, **_LARGE},
+    "WinKawaks/vit-small-patch16-224": {**_BASE, **_SMALL},
+    "WinKawaks/vit-tiny-patch16-224": {**_BASE, **_TINY},
+}
+
+_ARCHITECTURES = {"image-classification": "ViTForImageClassification", "image-features": "ViTModel"}
+_OUTPUTS = {
+    "image-classification": ("logits",),
+    "image-features": ("last_hidden_state", "pooler_output"),
+}
+
+
+def load(model: Model) -> Module:
+    """The module with its task's head. Raises StageError where config or weights cannot be had."""
+    import transformers
+
+    _pretrained.quiet()
+    architecture = getattr(transformers, _ARCHITECTURES[model.task])
+    module = _pretrained.weights(model, architecture, _config(model))
+    return _pretrained.adapter(module, ["pixel_values"], _OUTPUTS[model.task])
+
+
+def save(module: Module, folder: Path) -> None:
+    """config.json and model.safetensors."""
+    _pretrained.save(module.model, folder)
+
+
+def signature(model: Model, shape: Mapping[str, int]) -> Signature:
+    """`pixel_values` (batch, channels, height, width) to logits, or to hidden states and pooled output."""
+    config = _config(model)
+    size = shape["image_size"]
+    if config.image_size != size:
+        raise StageError(
+            f"{model.name} takes images of {config.image_size} pixels, and the suite's image_size is {size}"
+        )
+    tokens = (size // config.patch_size) ** 2 + 1
+    heads = {
+        "logits": ("batch", config.num_labels),
+        "last_hidden_state": ("batch", tokens, config.hidden_size),
+        "pooler_output": ("batch", config.hidden_size),
+    }
+    return Signature(
+        inputs=(TensorSpec("pixel_values", "float32", ("batch", config.num_channels, size, size)),),
+        outputs=tuple(TensorSpec(name, "float32", heads[name]) for name in _OUTPUTS[model.task]),
+    )
+
+
+def feeds(model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> Feeds:
+    """`pixel_values`: float32 of shape (len(samples), 3, image_size, image_size)."""
+    size = shape["image_size"]
+    processor = _pretrained.image_processor(
+        model,
+        "ViTImageProcessor",
+        size={"height": size, "width": size},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+    return {"pixel_values": _pretrained.pixels(processor, samples)}
+
+
+def metrics(model: Model, reference: Outputs, candidate: Outputs) -> Mapping[str, float]:
+    """Share of samples with the same best class, and mean share of common classes among the best five."""
+    if model.task != "image-classification":
+        return {}
+    import numpy as np
+
+    expected = np.argsort(-reference["logits"], axis=-1, kind="stable")
+    seen = np.argsort(-candidate["logits"], axis=-1, kind="stable")
+    five = min(5, expected.shape[-1])
+    common = [len(set(e[:five]) & set(s[:five])) / five for e, s in zip(expected, seen, strict=True)]
+    return {
+        "top1_agreement": float(np.mean(expected[:, 0] == seen[:, 0])),
+        "top5_agreement": float(np.mean(common)),
+    }
+
+
+def _config(model: Model) -> Any:
+    return _pretrained.config(model, PRESETS, "ViTConfig")

@@ -1,0 +1,159 @@
+"""Reference against candidate outputs: errors, cosine, SQNR, and a judgement. numpy only.
+
+NaN never passes. What cannot be computed is None, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchbox.schema import OutputParity, Parity, Precision, Tolerance
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+# Two runs of the same fp32 model may differ by the noise floor each way; beyond twice that, it is the export.
+NOISE_FLOOR_FACTOR = 2.0
+# Elements smaller than this share of the largest one carry no information about relative error.
+RELATIVE_FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a candidate is judged by; `noise_floor` is the fp32 reference against itself with other
+    thread counts, as max absolute error."""
+
+    precision: Precision
+    tolerance: Tolerance
+    noise_floor: float
+    samples: int
+
+
+def compare(name: str, shape: Mapping[str, int], reference: Array, candidate: Array) -> OutputParity:
+    """How `candidate` differs from `reference`; both (batch, ...) and of the same shape.
+
+    Errors are over the elements where both are finite; an infinity that both have is agreement. SQNR is
+    10 log10(sum ref^2 / sum (cand - ref)^2) in dB.
+    """
+    import numpy as np
+
+    ref, cand = reference.astype(np.float64), candidate.astype(np.float64)
+    nan_count = int(np.isnan(cand).sum())
+    inf_count = int((np.isinf(cand) & (cand != ref)).sum())
+    finite = np.isfinite(ref) & np.isfinite(cand)
+    both = finite.any()
+    error = np.abs(cand[finite] - ref[finite])
+    return OutputParity(
+        output=name,
+        shape=dict(shape),
+        max_abs_error=float(error.max()) if both else None,
+        mean_abs_error=float(error.mean()) if both else None,
+        max_rel_error=_relative(error, np.abs(ref[finite])) if both else None,
+        cosine=_worst_cosine(ref, cand) if not (nan_count or inf_count) else None,
+        sqnr_db=_sqnr_db(ref[finite], error) if both else None,
+        nan_count=nan_count,
+        inf_count=inf_count,
+    )
+
+
+def shape_mismatch(name: str, reference: Array, candidate: Array) -> str:
+    """What is wrong with the candidate's shape, or an empty string."""
+    if reference.shape == candidate.shape:
+        return ""
+    return f"{name} has shape {list(candidate.shape)}, the reference {list(reference.shape)}"
+
+
+def judge(
+    outputs: Sequence[OutputParity],
+    metrics: Mapping[str, float],
+    gate: Gate,
+    reasons: Sequence[str] = (),
+) -> Parity:
+    """The judgement with every reason why it is not passed; `reasons` are those known before."""
+    found = [*reasons]
+    for output in outputs:
+        found += _violations(output, gate.tolerance, gate.noise_floor)
+    for name, least in gate.tolerance.metrics.items():
+        found += _metric_violation(name, least, metrics)
+    return Parity(
+        passed=not found,
+        precision=gate.precision,
+        tolerance=gate.tolerance,
+        noise_floor=gate.noise_floor,
+        samples=gate.samples,
+        outputs=tuple(outputs),
+        metrics=dict(metrics),
+        reasons=tuple(found),
+    )
+
+
+def _violations(output: OutputParity, tolerance: Tolerance, noise_floor: float) -> list[str]:
+    where = f"{output.output} at {' '.join(f'{k}={v}' for k, v in output.shape.items())}"
+    found = []
+    if output.nan_count:
+        found.append(f"{where}: {output.nan_count} NaN")
+    if output.inf_count:
+        found.append(f"{where}: {output.inf_count} Inf that the reference has not")
+    if tolerance.atol is not None:
+        allowed = max(tolerance.atol, NOISE_FLOOR_FACTOR * noise_floor)
+        if output.max_abs_error is None or output.max_abs_error > allowed:
+            found.append(f"{where}: max abs error {_show(output.max_abs_error)} > {allowed:.3g}")
+    if tolerance.cosine is not None and (output.cosine is None or output.cosine < tolerance.cosine):
+        found.append(f"{where}: cosine {_show(output.cosine)} < {tolerance.cosine:g}")
+    if tolerance.sqnr_db is not None and _below(output, tolerance.sqnr_db):
+        found.append(f"{where}: SQNR {_show(output.sqnr_db)} dB < {tolerance.sqnr_db:g} dB")
+    return found
+
+
+def _below(output: OutputParity, least_db: float) -> bool:
+    if output.sqnr_db is None:
+        return output.max_abs_error != 0.0
+    return output.sqnr_db < least_db
+
+
+def _metric_violation(name: str, least: float, metrics: Mapping[str, float]) -> list[str]:
+    if name not in metrics:
+        return [f"the task has no metric {name!r}; it has: {', '.join(metrics) or 'none'}"]
+    value = metrics[name]
+    return [] if value >= least else [f"{name} {value:.4g} < {least:g}"]
+
+
+def _relative(error: Array, magnitude: Array) -> float | None:
+    import numpy as np
+
+    largest = float(magnitude.max())
+    if largest == 0.0:
+        return None
+    return float((error / np.maximum(magnitude, RELATIVE_FLOOR * largest)).max())
+
+
+def _worst_cosine(reference: Array, candidate: Array) -> float | None:
+    """The least cosine over samples (rows), over the elements where both are finite."""
+    import numpy as np
+
+    rows = len(reference) if reference.ndim else 1
+    ref, cand = reference.reshape(rows, -1), candidate.reshape(rows, -1)
+    finite = np.isfinite(ref) & np.isfinite(cand)
+    ref, cand = np.where(finite, ref, 0.0), np.where(finite, cand, 0.0)
+    norms = np.linalg.norm(ref, axis=1) * np.linalg.norm(cand, axis=1)
+    if not rows or (np.linalg.norm(ref, axis=1) == 0.0).any():
+        return None
+    dots = np.einsum("ij,ij->i", ref, cand)
+    return float(min(1.0, np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0).min()))
+
+
+def _sqnr_db(reference: Array, error: Array) -> float | None:
+    import numpy as np
+
+    noise, signal = float(np.sum(error**2)), float(np.sum(reference**2))
+    if noise == 0.0 or signal == 0.0:
+        return None
+    return float(10 * np.log10(signal / noise))
+
+
+def _show(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.4g}"

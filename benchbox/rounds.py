@@ -1,0 +1,317 @@
+"""Measuring together: cases loaded side by side, asked in turn, round by round, in fresh processes.
+
+The conductor's thread sleeps in the kernel while a worker runs, and only one worker runs at a time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from benchbox import measure
+from benchbox.errors import StageError, Unavailable
+from benchbox.process import Child, Limits
+from benchbox.schema import (
+    Artifact,
+    Block,
+    Case,
+    Measurement,
+    MeasurePlan,
+    Memory,
+    Noise,
+    Parity,
+    ParityPlan,
+    Replicate,
+    Stage,
+    StoppedBy,
+)
+
+# A process is known well enough to stop only when at least so many rounds say so (stats.process_median).
+_ROUNDS_FOR_AN_INTERVAL = 3
+# What a runtime holds beside the weights, before anything is measured: seen with onnxruntime, 200 to
+# 300 MiB, and twice the weights while it prepacks them.
+_RUNTIME_BYTES = 300 * 2**20
+_WEIGHT_COPIES = 2
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A case whose artifact and reference are built. `reference_content` says shapes and noise floor."""
+
+    case: Case
+    artifact: Artifact
+    folder: Path
+    reference: Path
+    reference_content: Mapping[str, Any]
+    compiled: Path
+
+    @property
+    def expected_bytes(self) -> int:
+        """How much memory a worker is expected to take, for deciding what is loaded side by side."""
+        return _RUNTIME_BYTES + _WEIGHT_COPIES * self.artifact.size_bytes
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How a case came out: a measurement and a parity, or the error and the stage it happened in."""
+
+    measurement: Measurement | None = None
+    parity: Parity | None = None
+    stage: Stage | None = None
+    error: StageError | Unavailable | None = None
+
+
+class Watcher(Protocol):
+    """Who is told how measuring goes, and who says when to stop."""
+
+    def entered(self, case: Case, stage: Stage) -> None:
+        """A case entered a stage."""
+
+    def measured(self, case: Case, latency_ns: float, rounds: int, replicate: int) -> None:
+        """A block was measured; the median so far."""
+
+    def replicate_ended(self, cases: int, seconds: float) -> None:
+        """So many cases of the group have been measured once more, in fresh processes."""
+
+    def stopping(self) -> bool:
+        """Whether to finish what is in hand and begin nothing new."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What measuring follows."""
+
+    plan: MeasurePlan
+    parity: ParityPlan
+    session: str
+
+
+@dataclass
+class _Seat:
+    """One case's place in the group: what is known of it so far, and its process while it has one."""
+
+    ready: Ready
+    replicates: list[Replicate] = field(default_factory=list)
+    parity: Parity | None = None
+    stage: Stage = "load"
+    error: StageError | Unavailable | None = None
+    child: Child | None = None
+    opened: Mapping[str, Any] = field(default_factory=dict)
+    warm_up: Mapping[str, Any] = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)
+
+    def ask(self, verb: str, **content: Any) -> Mapping[str, Any] | None:
+        """The worker's answer; None where it failed, which ends this case and no other."""
+        if self.child is None:
+            return None
+        try:
+            return self.child.ask(verb, **content)
+        except (StageError, Unavailable) as error:
+            self.error = error
+            self.leave()
+            return None
+
+    def leave(self) -> None:
+        """Ends the process, if there is one."""
+        if self.child is not None:
+            self.child.close()
+            self.child = None
+
+
+def sittings(
+    ready: Sequence[Ready], baseline: Ready | None, budget_bytes: int
+) -> tuple[tuple[Ready, ...], ...]:
+    """The cases in groups that fit into memory at once; the baseline is in each of them."""
+    others = [r for r in ready if r is not baseline]
+    fixed = baseline.expected_bytes if baseline else 0
+    groups: list[list[Ready]] = [[]]
+    used = fixed
+    for item in others:
+        if groups[-1] and used + item.expected_bytes > budget_bytes:
+            groups.append([])
+            used = fixed
+        groups[-1].append(item)
+        used += item.expected_bytes
+    return tuple(tuple([baseline, *group] if baseline else group) for group in groups)
+
+
+def measure_together(ready: Sequence[Ready], settings: Settings, watcher: Watcher) -> Mapping[str, Measured]:
+    """Every case by its id, measured in interleaved rounds and in as many fresh processes as planned."""
+    seats = [_Seat(item) for item in ready]
+    shuffle = random.Random(settings.session).shuffle  # noqa: S311  # an order, not a secret
+    stopped_by: StoppedBy = "budget"
+    for index in range(settings.plan.replicates):
+        if watcher.stopping():
+            stopped_by = "interrupt"
+            break
+        stopped_by = _replicate(index, seats, _Conductor(settings, watcher, shuffle))
+    return {seat.ready.case.id: _result(seat, settings.session, stopped_by) for seat in seats}
+
+
+@dataclass(frozen=True)
+class _Conductor:
+    settings: Settings
+    watcher: Watcher
+    shuffle: Callable[[list[_Seat]], None]
+
+
+def _replicate(index: int, seats: Sequence[_Seat], by: _Conductor) -> StoppedBy:
+    watch = measure.Stopwatch.start()
+    living = [seat for seat in seats if seat.error is None]
+    try:
+        for seat in living:
+            _load(seat, by)
+        stopped_by = _rounds(index, [s for s in living if s.child], by)
+        for seat in living:
+            if seat.child:
+                _finish(index, seat, by)
+    finally:
+        for seat in living:
+            seat.leave()
+    by.watcher.replicate_ended(len(seats), watch.seconds())
+    return stopped_by
+
+
+def _load(seat: _Seat, by: _Conductor) -> None:
+    plan, ready = by.settings.plan, seat.ready
+    seat.stage, seat.blocks = "load", []
+    by.watcher.entered(ready.case, "load")
+    limits = Limits(ready.case.backend.python, plan.memory_limit_bytes, plan.timeout_seconds)
+    try:
+        seat.child = Child("benchbox.worker", limits)
+    except StageError as error:
+        seat.error = error
+        return
+    opened = seat.ask(
+        "open",
+        case=asdict(ready.case),
+        artifact=asdict(ready.artifact),
+        folder=str(ready.folder),
+        reference=str(ready.reference),
+        compiled=str(ready.compiled),
+    )
+    if opened is None:
+        return
+    seat.opened, seat.stage = opened, "measure"
+    warm_up = seat.ask("warm_up", at_most_seconds=plan.warm_up_seconds, block_seconds=plan.block_seconds)
+    if warm_up is not None:
+        seat.warm_up = warm_up
+
+
+def _rounds(index: int, seats: list[_Seat], by: _Conductor) -> StoppedBy:
+    """Rounds until every case is known precisely enough or the replicate's share of time is spent."""
+    plan = by.settings.plan
+    share = plan.budget_seconds * len(seats) / plan.replicates
+    watch = measure.Stopwatch.start()
+    done, last_seconds = 0, 0.0
+    while any(seat.child for seat in seats):
+        enough = done >= plan.min_rounds
+        if enough and by.watcher.stopping():
+            return "interrupt"
+        if enough and _precise(seats, plan):
+            return "precision"
+        if enough and watch.seconds() + last_seconds > share:
+            return "budget"
+        started = watch.seconds()
+        _round(done, index, seats, by)
+        done, last_seconds = done + 1, watch.seconds() - started
+    return "budget"
+
+
+def _round(number: int, index: int, seats: list[_Seat], by: _Conductor) -> None:
+    order = [seat for seat in seats if seat.child]
+    by.shuffle(order)
+    for seat in order:
+        answer = seat.ask("block", round=number, block_seconds=by.settings.plan.block_seconds)
+        if answer is None:
+            continue
+        seat.blocks.append(_block(answer["block"]))
+        by.watcher.measured(seat.ready.case, _median_so_far(seat), number + 1, index)
+
+
+def _finish(index: int, seat: _Seat, by: _Conductor) -> None:
+    """Memory first, and then parity, once: its other shapes would be in the peak."""
+    memory = seat.ask("memory")
+    if memory is None:
+        return
+    if index == 0 and not _verify(seat, by):
+        return
+    seat.replicates.append(
+        Replicate(
+            index=index,
+            load_seconds=seat.opened["load_seconds"],
+            settled=seat.warm_up["settled"],
+            warm_up=tuple(_block(b) for b in seat.warm_up["blocks"]),
+            blocks=tuple(seat.blocks),
+            memory=Memory(**memory),
+        )
+    )
+
+
+def _verify(seat: _Seat, by: _Conductor) -> bool:
+    from pydantic import TypeAdapter
+
+    seat.stage = "verify"
+    by.watcher.entered(seat.ready.case, "verify")
+    content = seat.ready.reference_content
+    answer = seat.ask(
+        "verify",
+        tolerances={name: asdict(t) for name, t in by.settings.parity.tolerances.items()},
+        noise_floor=content["noise_floor"],
+        samples=content["samples"],
+        shapes=content["shapes"],
+    )
+    if answer is None:
+        return False
+    seat.parity = TypeAdapter(Parity).validate_python(answer)
+    seat.stage = "measure"
+    return True
+
+
+def _precise(seats: Sequence[_Seat], plan: MeasurePlan) -> bool:
+    """Whether the median of every living case, in this process, is known to the precision asked for."""
+    return all(_half_width(seat, plan) <= plan.precision for seat in seats if seat.child)
+
+
+def _half_width(seat: _Seat, plan: MeasurePlan) -> float:
+    import numpy as np
+
+    from benchbox import stats
+
+    if len(seat.blocks) < _ROUNDS_FOR_AN_INTERVAL:
+        return float("inf")
+    rounds = [np.array(block.latencies_ns) for block in seat.blocks]
+    interval = stats.process_median(rounds, plan.confidence)
+    return float("inf") if interval is None else (interval.high - interval.low) / 2 / interval.point
+
+
+def _median_so_far(seat: _Seat) -> float:
+    import numpy as np
+
+    return float(np.median([np.median(block.latencies_ns) for block in seat.blocks]))
+
+
+def _block(value: Mapping[str, Any]) -> Block:
+    return Block(
+        **{
+            **value,
+            "latencies_ns": tuple(value["latencies_ns"]),
+            "noise": Noise(**value["noise"]),
+        }
+    )
+
+
+def _result(seat: _Seat, session: str, stopped_by: StoppedBy) -> Measured:
+    if seat.error is not None:
+        return Measured(stage=seat.stage, error=seat.error)
+    measurement = Measurement(
+        session=session,
+        replicates=tuple(seat.replicates),
+        stopped_by=stopped_by,
+        placement=seat.opened["placement"],
+        versions=seat.opened["versions"],
+    )
+    return Measured(measurement=measurement, parity=seat.parity)

@@ -1,0 +1,275 @@
+"""Quantiles with intervals, ratios of interleaved cases, verdicts: pure functions of arrays.
+
+The sampling unit is the process. Calls within a process share its memory layout and its place on the
+cores, blocks within it share the machine's mood, so neither are independent draws of "the latency of this
+case"; processes nearly are. Latencies are compared as logarithms: noise multiplies, and the ratio of A to
+B is then the mirror image of that of B to A.
+
+Why not the percentile interval of a hierarchical bootstrap (processes, then blocks): with three processes
+it has ten distinct outcomes, never leaves the range of what was seen, and covers about 75 % where it says
+95 % (tests/test_stats.py measures it). What is used instead is the closed form of that bootstrap's variance,
+with its small-sample bias removed, and Student's t for so few processes:
+
+* variance of the centre of n processes: max(s2, v) / n, where s2 is the sample variance of the processes'
+  centres and v the mean variance of a centre within its process. s2 holds v already (a bootstrap at both
+  levels would count it twice: Davison & Hinkley 1997, "Bootstrap Methods and their Application", 3.8), so
+  v is only the floor under an s2 that came out small by chance.
+* the bootstrap's variance is too small by (n - 1) / n and its tails are those of a normal; t with n - 1
+  degrees of freedom mends both (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", The
+  American Statistician 69:4).
+
+More rounds narrow v, only more processes narrow s2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from benchbox.schema import Block, Measurement, Replicate
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Hierarchy = Sequence[Sequence[npt.NDArray[Any]]]
+"""Processes -> rounds -> latencies; an empty array is a round that was not measured."""
+
+Verdict = Literal["faster", "slower", "equivalent", "inconclusive"]
+
+# Makes the median absolute deviation an estimate of a normal's standard deviation
+# (Rousseeuw & Croux 1993, "Alternatives to the Median Absolute Deviation").
+_MAD_TO_SIGMA = 1.4826
+# Asymptotic variance of the median of n normal values, in units of sigma^2 / n (Kendall & Stuart, 14.12).
+_VARIANCE_OF_MEDIAN = math.pi / 2
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the bounds that hold the true one with the confidence that was asked for."""
+
+    low: float
+    point: float
+    high: float
+
+    @property
+    def relative_half_width(self) -> float:
+        """Half the width over the point: 0.02 is an interval of plus or minus 2 %."""
+        return (self.high - self.low) / 2 / self.point
+
+
+def median_interval(values: npt.NDArray[Any], confidence: float = 0.95) -> Interval | None:
+    """The median of independent values with its order-statistic interval; None below 6 values at 95 %."""
+    return quantile_interval(values, 0.5, confidence)
+
+
+def quantile_interval(values: npt.NDArray[Any], q: float, confidence: float = 0.95) -> Interval | None:
+    """A quantile of independent values between two order statistics; None where n has no such two.
+
+    The number of values below the true quantile is binomial(n, q), whatever the distribution (David &
+    Nagaraja 2003, "Order Statistics", 7.1), so the coverage is at least `confidence`.
+    """
+    from scipy.stats import binom
+
+    n = values.size
+    if n == 0:
+        return None
+    tail = (1 - confidence) / 2
+    # 1-based ranks: P(X_(low) > x_q) = P(B < low) <= tail and P(X_(high) < x_q) = P(B >= high) <= tail.
+    # ppf gives the smallest k with P(B <= k) >= tail, so P(B < k) < tail.
+    low, high = int(binom.ppf(tail, n, q)), int(binom.ppf(1 - tail, n, q)) + 1
+    if low < 1 or high > n:
+        return None
+    ordered = np.sort(values)
+    return Interval(float(ordered[low - 1]), float(np.quantile(ordered, q)), float(ordered[high - 1]))
+
+
+def samples_needed(q: float, confidence: float = 0.95) -> int:
+    """The least n whose largest value bounds the quantile from above: 299 for p99, 29 for p90 (95 %).
+
+    1 - q^n >= confidence (Wilks 1941, "Determination of Sample Sizes for Setting Tolerance Limits").
+    """
+    return math.ceil(math.log(1 - confidence) / math.log(q))
+
+
+def hierarchical_median(data: Hierarchy, confidence: float = 0.95) -> Interval | None:
+    """The median of a case over processes, with its interval; None below two processes.
+
+    The point is the geometric mean of the processes' medians: each process counts alike, however many
+    calls it made. The interval is for the median of the next process on this machine in this session's
+    mood; the machine's slow drift between replicates widens it.
+    """
+    processes = [[block for block in process if block.size] for process in data]
+    processes = [process for process in processes if process]
+    if not processes:
+        return None
+    centres = np.array([np.log(np.median(np.concatenate(process))) for process in processes])
+    rounds = [np.log([np.median(block) for block in process]) for process in processes]
+    variances = _variances_of_medians(rounds)
+    return _only(process_intervals(centres, variances, _zeros(centres), 1, confidence))
+
+
+def process_median(rounds: Sequence[npt.NDArray[Any]], confidence: float = 0.95) -> Interval | None:
+    """The median of one process, with an interval from its rounds; None below three rounds.
+
+    It says how well this process is known, which is what further rounds can mend; it knows nothing of how
+    the next process will differ, so it is for stopping and never for a report or a verdict.
+    """
+    medians = np.log([np.median(block) for block in rounds if block.size])
+    if medians.size < 3:
+        return None
+    half = _t_quantile(np.array([medians.size - 1]), confidence)[0] * math.sqrt(
+        _variances_of_medians([medians])[0]
+    )
+    centre = float(np.median(medians))
+    return Interval(math.exp(centre - half), math.exp(centre), math.exp(centre + half))
+
+
+def ratio_of_medians(data: Hierarchy, baseline: Hierarchy, confidence: float = 0.95) -> Interval | None:
+    """Median latency over the baseline's, measured in interleaved rounds; None below two process pairs.
+
+    Process i and round r of the one were measured within a second of those of the other, so the ratio is
+    taken there, where the machine's drift cancels; the median over the rounds of a process pair shrugs off
+    bursts. The pairs, whose offsets do not cancel, are the sample.
+    """
+    pairs = [
+        np.array([_log_ratio(a, b) for a, b in zip(ours, theirs, strict=False) if a.size and b.size])
+        for ours, theirs in zip(data, baseline, strict=False)
+    ]
+    pairs = [pair for pair in pairs if pair.size]
+    if not pairs:
+        return None
+    centres = np.array([np.median(pair) for pair in pairs])
+    return _only(process_intervals(centres, _variances_of_medians(pairs), _zeros(centres), 1, confidence))
+
+
+def verdict(interval: Interval | None, margin: float = 0.02) -> Verdict:
+    """What the interval of a latency ratio (candidate over baseline) proves, see `verdicts`."""
+    if interval is None:
+        return "inconclusive"
+    low, point, high = (np.array([v]) for v in (interval.low, interval.point, interval.high))
+    word: Verdict = verdicts(low, point, high, margin)[0]
+    return word
+
+
+def verdicts(low: Floats, point: Floats, high: Floats, margin: float | Floats) -> npt.NDArray[np.object_]:
+    """Verdicts of many ratios at once; NaN (no interval) is inconclusive.
+
+    * equivalent: the whole interval is within the margin, 1 / (1 + margin) to 1 + margin. Also where it
+      excludes 1: a difference that is proven, and proven too small to matter.
+    * faster: the whole interval is below 1 (there is a difference) and the point is beyond the margin (it
+      matters). slower: the mirror image. The whole interval need not be beyond the margin: at a margin of
+      2 % a true 3 % would then ask for three times the processes.
+    * inconclusive: anything else.
+
+    A case compared with itself is called faster or slower only where chance carries the interval off 1
+    and the point off the margin at once: at most 5 % at 95 %, and below 2 % where the machine is quiet
+    enough for the margin to mean something (tests/test_stats.py).
+    """
+    upper = 1 + np.asarray(margin)
+    words = np.full(point.shape, "inconclusive", dtype=object)
+    words[(high < 1) & (point <= 1 / upper)] = "faster"
+    words[(low > 1) & (point >= upper)] = "slower"
+    words[(low >= 1 / upper) & (high <= upper)] = "equivalent"
+    return words
+
+
+def process_intervals(
+    centres: Floats, variances: Floats, owner: Ints, cases: int, confidence: float | Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Low, point and high for many cases at once, each an array of length `cases`.
+
+    `centres` holds the log centre of each process, `variances` what it is uncertain by, `owner` the
+    case it belongs to. NaN bounds below two processes: one says nothing of how the next will differ.
+    """
+    count = np.bincount(owner, minlength=cases)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        mean = np.bincount(owner, centres, cases) / count
+        between = np.bincount(owner, (centres - mean[owner]) ** 2, cases) / (count - 1)
+        within = np.bincount(owner, variances, cases) / count
+        half = _t_quantile(count - 1, confidence) * np.sqrt(np.maximum(between, within) / count)
+        low, high = np.exp(mean - half), np.exp(mean + half)
+    unknown = count < 2
+    low[unknown], high[unknown] = np.nan, np.nan
+    return low, np.exp(mean), high
+
+
+def segment_quantiles(values: npt.NDArray[Any], lengths: Ints, qs: Sequence[float]) -> Floats:
+    """Quantiles of consecutive segments of `values`, shape (segments, quantiles); NaN where empty.
+
+    Segments of one length are sorted together as the rows of a matrix: 6 million values in 600,000
+    segments take half a second.
+    """
+    starts = np.cumsum(lengths) - lengths
+    found = np.full((lengths.size, len(qs)), np.nan)
+    for length in np.unique(lengths[lengths > 0]):
+        rows = np.flatnonzero(lengths == length)
+        block = values[starts[rows, None] + np.arange(length)]
+        found[rows] = np.quantile(block, qs, axis=1).T
+    return found
+
+
+def segment_variances_of_medians(values: Floats, lengths: Ints) -> Floats:
+    """How uncertain the median of each segment is: its variance, from the median absolute deviation.
+
+    0 where a segment has a single value, which says nothing.
+    """
+    medians = segment_quantiles(values, lengths, [0.5])[:, 0]
+    deviations = np.abs(values - np.repeat(medians, lengths))
+    sigma = _MAD_TO_SIGMA * segment_quantiles(deviations, lengths, [0.5])[:, 0]
+    variances: Floats = _VARIANCE_OF_MEDIAN * sigma**2 / np.maximum(lengths, 1)
+    return np.nan_to_num(variances)
+
+
+def latencies_by_round(measurement: Measurement) -> list[list[npt.NDArray[np.int64]]]:
+    """Timed latencies in nanoseconds as a Hierarchy: [replicate index][round], as `ratio_of_medians` pairs.
+
+    Of a round that was measured again, the disturbed block is left out: it was judged by what the kernel
+    said, not by how long it took.
+    """
+    size = 1 + max((replicate.index for replicate in measurement.replicates), default=-1)
+    data: list[list[npt.NDArray[np.int64]]] = [[] for _ in range(size)]
+    for replicate in measurement.replicates:
+        blocks = undisturbed(replicate)
+        last = max((block.round for block in blocks), default=-1)
+        calls: list[list[int]] = [[] for _ in range(last + 1)]
+        for block in blocks:
+            calls[block.round].extend(block.latencies_ns)
+        data[replicate.index] = [np.array(call, dtype=np.int64) for call in calls]
+    return data
+
+
+def undisturbed(replicate: Replicate) -> Sequence[Block]:
+    """The timed blocks that count: all but those disturbed ones whose round has an undisturbed one."""
+    if not any(block.disturbed for block in replicate.blocks):
+        return replicate.blocks
+    calm = {block.round for block in replicate.blocks if not block.disturbed}
+    return [b for b in replicate.blocks if not b.disturbed or b.round not in calm]
+
+
+def _log_ratio(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
+    return math.log(float(np.median(ours)) / float(np.median(theirs)))
+
+
+def _variances_of_medians(groups: Sequence[npt.NDArray[Any]]) -> Floats:
+    lengths = np.array([group.size for group in groups], dtype=np.int64)
+    return segment_variances_of_medians(np.concatenate(groups), lengths)
+
+
+def _t_quantile(degrees: Ints, confidence: float | Floats) -> Floats:
+    from scipy.special import stdtrit
+
+    quantile: Floats = stdtrit(np.maximum(degrees, 1), 0.5 + np.asarray(confidence) / 2)
+    return quantile
+
+
+def _zeros(centres: Floats) -> Ints:
+    return np.zeros(centres.size, dtype=np.int64)
+
+
+def _only(bounds: tuple[Floats, Floats, Floats]) -> Interval | None:
+    low, point, high = (float(bound[0]) for bound in bounds)
+    return None if math.isnan(low) else Interval(low, point, high)

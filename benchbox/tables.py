@@ -1,0 +1,273 @@
+"""What the terminal shows at the end: values in, rich renderables out. Nothing is printed here.
+
+Names come from users: they are put into `Text`, never into markup, and lose their control characters.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from benchbox.schema import Case, Environment, Record
+
+if TYPE_CHECKING:
+    from benchbox.doctor import Finding
+    from benchbox.planning import Capability, Planned
+
+STYLES = {
+    "ok": "green",
+    "mismatch": "yellow",
+    "skipped": "dim",
+    "failed": "red",
+    "warning": "yellow",
+    "note": "cyan",
+    "faster": "green",
+    "slower": "red",
+    "ready": "green",
+}
+
+# Titles listed under one reason; the report has them all.
+_TITLES_SHOWN = 3
+
+# Lines of a child's stderr shown under a failure; the record has more.
+_DETAIL_LINES = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the final table says of one case; None: not known."""
+
+    heading: str
+    path: str
+    runtime: str
+    outcome: str
+    p50_ms: float | None = None
+    p50_low_ms: float | None = None
+    p50_high_ms: float | None = None
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    verdict: str = ""
+    peak_memory_mib: float | None = None
+    cosine: float | None = None
+
+
+def rows(frame_rows: Iterable[Mapping[str, Any]], cases: Mapping[str, Case]) -> tuple[Row, ...]:
+    """Rows of the frame, as the table wants them; `cases` by id."""
+    runtimes = _runtimes(list(cases.values()))
+    return tuple(_row(values, cases[values["case_id"]], runtimes) for values in frame_rows)
+
+
+def results_table(table_rows: Sequence[Row]) -> RenderableType:
+    """One table for each model and shape: its cases are compared with each other. Fits 80 columns."""
+    parts: list[RenderableType] = []
+    for heading, members in groupby(table_rows, key=lambda row: row.heading):
+        parts += [Text(heading, style="bold"), _group_table(list(members)), Text()]
+    return Group(*parts)
+
+
+def reasons(records: Sequence[Record]) -> RenderableType:
+    """Why rows are not ok, each reason once, with what to type."""
+    by_reason: dict[tuple[str, str, str, str], list[Record]] = {}
+    for record in records:
+        if record.outcome != "ok":
+            key = (record.outcome, record.stage or "", record.reason, record.hint)
+            by_reason.setdefault(key, []).append(record)
+    table = _plain_table()
+    table.add_column(no_wrap=True, width=8)
+    table.add_column(overflow="fold", ratio=1)
+    for (outcome, stage, reason, hint), members in by_reason.items():
+        table.add_row(_word(outcome), Group(*_because(stage, reason, hint, members)))
+    return Group(table, Text()) if by_reason else Text("", end="")
+
+
+def places(results: Path, reports: Sequence[Path]) -> RenderableType:
+    """Where the results and the reports are."""
+    table = _pairs([("results", str(results)), *(("report", str(report)) for report in reports)])
+    return Group(table, Text())
+
+
+def next_steps(commands: Sequence[str]) -> RenderableType:
+    """What to type next."""
+    return _pairs([("next", command) for command in dict.fromkeys(commands)])
+
+
+def plan_table(planned: Sequence[Planned]) -> RenderableType:
+    """The matrix: which steps are built already, and what cannot run here."""
+    parts: list[RenderableType] = []
+    runtimes = _runtimes([item.case for item in planned])
+    for heading, members in groupby(planned, key=lambda item: _heading(item.case)):
+        parts += [Text(heading, style="bold"), _plan_group(list(members), runtimes), Text()]
+    parts.append(_unavailable([(item.unavailable, item.hint) for item in planned]))
+    return Group(*parts)
+
+
+def capabilities_table(capabilities: Sequence[Capability]) -> RenderableType:
+    """Plug-ins by kind: word, what it is, whether it runs here."""
+    parts: list[RenderableType] = []
+    for kind, members in groupby(capabilities, key=lambda capability: capability.kind):
+        table = _plain_table()
+        table.add_column(no_wrap=True, width=13)
+        table.add_column(ratio=1)
+        table.add_column(no_wrap=True, width=6)
+        for capability in members:
+            state = "ready" if capability.available else "absent"
+            about = Group(*_about(capability))
+            table.add_row(Text(capability.word, style="bold"), about, _word(state))
+        parts += [Text(kind, style="bold underline"), table, Text()]
+    return Group(*parts)
+
+
+def machine_table(machine: Environment) -> RenderableType:
+    """The environment, a fact a line."""
+    memory = f"{machine.memory_bytes / 2**30:.1f} GiB"
+    if machine.memory_limit_bytes:
+        memory += f", limited to {machine.memory_limit_bytes / 2**30:.1f} GiB"
+    cores = f"{machine.cpu_count} cores"
+    if machine.cpu_limit:
+        cores += f", limited to {machine.cpu_limit:g}"
+    facts = [
+        ("cpu", f"{machine.cpu_model}, {cores}"),
+        ("int8", _int8_kernels(machine.cpu_features)),
+        ("memory", memory),
+        *(("gpu", _gpu(gpu)) for gpu in machine.gpus),
+        ("driver", machine.driver or "no NVIDIA driver"),
+        ("kernel", machine.kernel),
+        ("python", machine.python),
+        ("packages", " ".join(f"{name}={version}" for name, version in machine.packages.items())),
+        ("benchbox", " at ".join(filter(None, (machine.benchbox, machine.git_commit)))),
+    ]
+    return Group(_pairs(facts), Text())
+
+
+def findings_table(findings: Sequence[Finding]) -> RenderableType:
+    """What makes measurements worse, why, and what to type."""
+    table = _plain_table()
+    table.add_column(no_wrap=True, width=8)
+    table.add_column(overflow="fold", ratio=1)
+    for finding in findings:
+        lines = [Text(finding.what)]
+        if finding.hurts:
+            lines += [Text(finding.hurts, style="dim"), Text(f"-> {finding.do}", style="bold")]
+        table.add_row(_word(finding.level), Group(*lines))
+    return table
+
+
+def clean(text: str) -> str:
+    """The text without control characters: a name from a file must not drive the terminal."""
+    return "".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in text)
+
+
+def milliseconds(value: float, like: float | None = None) -> str:
+    """Four significant digits, or as many decimals as `like` gets."""
+    return f"{value:,.{_decimals(value if like is None else like)}f}"
+
+
+def short_provider(provider: str) -> str:
+    """`CUDA` for `CUDAExecutionProvider`."""
+    return provider.removesuffix("ExecutionProvider") or provider
+
+
+def _row(values: Mapping[str, Any], case: Case, runtimes: Mapping[str, str]) -> Row:
+    return Row(
+        heading=_heading(case),
+        path=clean(case.path_label),
+        runtime=runtimes[case.id],
+        outcome=values["outcome"],
+        p50_ms=_known(values["p50_ms"]),
+        p50_low_ms=_known(values["p50_low_ms"]),
+        p50_high_ms=_known(values["p50_high_ms"]),
+        ratio=_known(values["ratio"]),
+        ratio_low=_known(values["ratio_low"]),
+        ratio_high=_known(values["ratio_high"]),
+        verdict=values["verdict"] if isinstance(values["verdict"], str) else "",
+        peak_memory_mib=_known(values["peak_memory_mib"]),
+        cosine=_known(values["cosine"]),
+    )
+
+
+def _known(value: Any) -> float | None:
+    """None for what pandas says where it knows nothing."""
+    return None if value is None or value != value else float(value)
+
+
+def _heading(case: Case) -> str:
+    weights = "random weights" if case.model.weights == "random" else case.model.weights
+    return clean(f"{case.model.name} ({weights}), {case.shape_label}")
+
+
+def _runtimes(cases: Sequence[Case]) -> dict[str, str]:
+    """`onnxruntime CPU` by case; threads, opset and axes are said where cases differ in them."""
+    facts = {
+        case.id: (
+            _threads(case),
+            f"opset {case.opset}",
+            "dynamic axes" if case.dynamic_axes else "static axes",
+        )
+        for case in cases
+    }
+    differ = [len(set(column)) > 1 for column in zip(*facts.values(), strict=True)]
+    return {
+        case.id: ", ".join(
+            [
+                clean(f"{case.backend.label} {short_provider(case.backend.provider)}").strip(),
+                *(fact for fact, differs in zip(facts[case.id], differ, strict=True) if differs),
+            ]
+        )
+        for case in cases
+    }
+
+
+def _threads(case: Case) -> str:
+    threads = case.backend.threads
+    inter = f"+{threads.inter_op}" if threads.inter_op > 1 else ""
+    return f"{threads.intra_op}{inter} thread{'s' if threads.intra_op > 1 else ''}"
+
+
+def _group_table(members: Sequence[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 0, 0, 1), expand=True, header_style="dim")
+    table.add_column(" path, runtime", overflow="fold", ratio=1)
+    table.add_column("outcome", no_wrap=True, width=8)
+    table.add_column("p50 ms", no_wrap=True, width=15, justify="right")
+    table.add_column("x baseline", no_wrap=True, width=18, justify="right")
+    table.add_column("MiB", no_wrap=True, width=6, justify="right")
+    table.add_column("cosine", no_wrap=True, width=7, justify="right")
+    for row in members:
+        table.add_row(
+            Text(row.path),
+            _word(row.outcome),
+            _p50(row),
+            _ratio(row),
+            "" if row.peak_memory_mib is None else f"{row.peak_memory_mib:,.0f}",
+            "" if row.cosine is None else _cosine(row.cosine),
+        )
+    return table
+
+
+def _p50(row: Row) -> Text:
+    if row.p50_ms is None:
+        return Text("")
+    return Text(milliseconds(row.p50_ms))
+
+
+def _ratio(row: Row) -> Text:
+    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+    return Text(f"{ratio} {row.verdict}".strip(), style=STYLES.get(row.verdict, ""))
+
+
+def _cosine(value: float) -> str:
+    """Rounded down: a candidate that differs never reads 1.00000."""
+    return f"{math.floor(value * 1e5) / 1e5:.5f}"
+
+
+def _decimals(value: float) -> int:
+    return max(0, 3 - math.floor(math.log10(value))) if value > 0 else 3

@@ -1,0 +1,192 @@
+"""A worker process: loads one artifact into one runtime, runs blocks, verifies, reports its memory.
+
+It holds the standard library, numpy and the runtime under test, nothing else: what else it imported
+would be in the numbers. It speaks to the conductor over a pipe (process.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchbox import environment, measure, memory, parity, plugins
+from benchbox.contract import Feeds, Outputs, Session, SessionJob
+from benchbox.process import Handler, Message
+from benchbox.schema import Artifact, Backend, Block, Case, OutputParity, Threads, Tolerance
+
+
+def handlers() -> Mapping[str, Handler]:
+    """What a worker answers, in the order in which it is asked."""
+    worker = Worker()
+    return {
+        "check": check,
+        "open": worker.open,
+        "warm_up": worker.warm_up,
+        "block": worker.block,
+        "memory": worker.memory,
+        "verify": worker.verify,
+    }
+
+
+def check(message: Message) -> Mapping[str, Any]:
+    """Raises Unavailable where the backend cannot run here; else says its providers and versions."""
+    plugin = plugins.load("backends", message["word"])
+    plugins.require(plugin)
+    if message.get("backend"):
+        given = message["backend"]
+        backend = Backend(**{**given, "threads": Threads(**given["threads"])})
+        plugin.check(backend, plugins.options(plugin, backend.options))
+    return {"providers": list(plugin.providers()), "versions": dict(plugin.versions())}
+
+
+class Worker:
+    """The state of a worker: a session and the call that is timed."""
+
+    def __init__(self) -> None:
+        self._case: Case
+        self._artifact: Artifact
+        self._session: Session
+        self._reference: Path
+        self._call: Any
+        self._idle_bytes = 0
+        self._loaded_bytes = 0
+
+    def open(self, message: Message) -> Mapping[str, Any]:
+        """Loads the artifact. The answer: seconds, node counts by provider, versions."""
+        import numpy  # noqa: F401  # part of an idle worker, so that it is not counted as the model's
+
+        self._idle_bytes = memory.peak_bytes()
+        self._case = Case.of(message["case"])
+        self._artifact = Artifact.of(message["artifact"])
+        self._reference = Path(message["reference"])
+        plugin = plugins.load("backends", self._case.backend.word)
+        feeds = load_arrays(self._reference / "timing.npz")
+        watch = measure.Stopwatch.start()
+        self._session = plugin.open(self._job(message, plugin))
+        self._call = self._session.prepare(feeds)
+        seconds = watch.seconds()
+        self._loaded_bytes = memory.peak_bytes()
+        measure.rest()
+        return {
+            "load_seconds": seconds,
+            "placement": dict(self._session.placement()),
+            "versions": dict(plugin.versions()),
+        }
+
+    def warm_up(self, message: Message) -> Mapping[str, Any]:
+        """Blocks until two readings in a row agree within 5 %, or `at_most_seconds` are over."""
+        watch = measure.Stopwatch.start()
+        blocks: list[Block] = []
+        readings: list[float] = []
+        while not measure.settled(readings) and not (blocks and watch.seconds() > message["at_most_seconds"]):
+            blocks.append(self._block(len(blocks), message["block_seconds"]))
+            readings += [blocks[-1].first_ns, median(blocks[-1].latencies_ns)]
+        return {"blocks": [asdict(b) for b in blocks], "settled": measure.settled(readings)}
+
+    def block(self, message: Message) -> Mapping[str, Any]:
+        """One timed block, then rest until the runtime's threads have stopped spinning."""
+        return {"block": asdict(self._block(message["round"], message["block_seconds"]))}
+
+    def memory(self, _message: Message) -> Mapping[str, Any]:
+        """The high-water marks; asked before `verify`, whose other shapes would be in the peak."""
+        return {
+            "idle_bytes": self._idle_bytes,
+            "loaded_bytes": self._loaded_bytes,
+            "peak_bytes": memory.peak_bytes(),
+            "device_bytes": self._session.device_bytes(),
+        }
+
+    def verify(self, message: Message) -> Mapping[str, Any]:
+        """Parity against the stored reference outputs, at every shape of the reference."""
+        plugin = plugins.load("backends", self._case.backend.word)
+        options = plugins.options(plugin, self._case.backend.options)
+        precision = plugin.precision(options, self._artifact)
+        gate = parity.Gate(
+            precision=precision,
+            tolerance=Tolerance(**message["tolerances"][precision]),
+            noise_floor=message["noise_floor"],
+            samples=message["samples"],
+        )
+        outputs, metrics, reasons = self._compare(message["shapes"])
+        return asdict(parity.judge(outputs, metrics, gate, reasons))
+
+    def _job(self, message: Message, plugin: Any) -> SessionJob:
+        case = self._case
+        return SessionJob(
+            artifact=self._artifact,
+            folder=Path(message["folder"]),
+            model=case.model,
+            family=plugins.load("models", case.model.family),
+            backend=case.backend,
+            options=plugins.options(plugin, case.backend.options),
+            shape=case.shape,
+            cache=Path(message["compiled"]),
+        )
+
+    def _block(self, index: int, seconds: float) -> Block:
+        before = environment.counters()
+        timing = measure.time_block(self._call, seconds=seconds)
+        noise = environment.noise_between(before, environment.counters())
+        measure.rest()
+        return Block(
+            round=index,
+            started_ns=timing.started_ns,
+            first_ns=timing.first_ns,
+            latencies_ns=timing.latencies_ns,
+            noise=noise,
+        )
+
+    def _compare(
+        self, shapes: list[Mapping[str, int]]
+    ) -> tuple[list[OutputParity], dict[str, float], list[str]]:
+        family = plugins.load("models", self._case.model.family)
+        by_shape: dict[str, tuple[Mapping[str, int], list[tuple[Outputs, Outputs]]]] = {}
+        sums: dict[str, float] = {}
+        reasons: list[str] = []
+        for index, shape in enumerate(shapes):
+            reference, candidate = self._pair(index)
+            wrong = _wrong_shapes(reference, candidate)
+            if wrong:
+                reasons += [f"at batch={shape['batch']}: {text}" for text in wrong]
+                continue
+            by_shape.setdefault(str(shape), (shape, []))[1].append((reference, candidate))
+            for name, value in family.metrics(self._case.model, reference, candidate).items():
+                sums[name] = sums.get(name, 0.0) + value * shape["batch"]
+        samples = sum(shape["batch"] * len(pairs) for shape, pairs in by_shape.values())
+        outputs = [o for shape, pairs in by_shape.values() for o in _outputs(shape, pairs)]
+        return outputs, {name: total / samples for name, total in sums.items()}, sorted(set(reasons))
+
+    def _pair(self, index: int) -> tuple[Outputs, Outputs]:
+        arrays = load_arrays(self._reference / f"parity-{index}.npz")
+        feeds = {name[3:]: array for name, array in arrays.items() if name.startswith("in:")}
+        expected = {name[4:]: array for name, array in arrays.items() if name.startswith("out:")}
+        return expected, self._session.run(feeds)
+
+
+def load_arrays(path: Path) -> Feeds:
+    """The arrays of an .npz file by name; objects are refused."""
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _wrong_shapes(reference: Outputs, candidate: Outputs) -> list[str]:
+    missing = [f"output {name!r} is missing" for name in reference if name not in candidate]
+    if missing:
+        return missing
+    found = (parity.shape_mismatch(name, reference[name], candidate[name]) for name in reference)
+    return [text for text in found if text]
+
+
+def _outputs(shape: Mapping[str, int], pairs: list[tuple[Outputs, Outputs]]) -> Iterator[OutputParity]:
+    """One comparison an output, over all feeds of this shape together."""
+    import numpy as np
+
+    for name in pairs[0][0]:
+        reference = np.concatenate([np.atleast_1d(r[name]) for r, _ in pairs])
+        candidate = np.concatenate([np.atleast_1d(c[name]) for _, c in pairs])
+        yield parity.compare(name, shape, reference, candidate)
