@@ -260,7 +260,7 @@ class _Work:
         plan = self.suite.measure
         limits = Limits(None, plan.memory_limit_bytes, plan.timeout_seconds)
         ready = []
-        with _Builder(limits, self.cache, self.host) as builder:
+        with Builder(limits, self.cache, self.host) as builder:
             for case in cases:
                 if self.interrupt.asked:
                     break
@@ -377,19 +377,19 @@ class _Work:
         return given or int(environment.available_memory_bytes() * _SHARE_OF_FREE_MEMORY)
 
 
-class _Builder:
+class Builder:
     """A builder process, started when it is first needed and again after it died; ended before measuring."""
 
     def __init__(self, limits: Limits, cache: Cache, host: Host) -> None:
         self._limits, self._cache, self._host = limits, cache, host
         self._child: Child | None = None
 
-    def __enter__(self) -> _Builder:
+    def __enter__(self) -> Builder:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._child is not None:
-            self._child.close()
+            self._child.kill()
 
     def reference(self, case: Case, samples: int) -> Entry:
         """The reference's entry, from the cache or built now."""
@@ -409,7 +409,7 @@ class _Builder:
                 verb, case=asdict(case), cache=str(self._cache.folder.absolute()), **content
             )
         except StageError:
-            self._child.close()
+            self._child.kill()
             self._child = None
             raise
         entry = self._cache.find(answer["key"])

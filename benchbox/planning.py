@@ -83,7 +83,7 @@ class Availability:
 
     def __exit__(self, *_: object) -> None:
         for child in self._children.values():
-            child.close()
+            child.kill()
 
     def why_not(self, case: Case) -> Unavailable | StageError | None:
         """None where nothing is known to be in the way; a StageError where the runtime itself broke."""
@@ -161,4 +161,4 @@ def _worker() -> Iterator[Child]:
     try:
         yield child
     finally:
-        child.close()
+        child.kill()

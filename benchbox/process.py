@@ -62,7 +62,7 @@ class Child:
 
     def __init__(self, role: Role, limits: Limits) -> None:
         self._limits = limits
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close() and kill()
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by kill()
         self._buffer = bytearray()
         child_reads, self._writer = os.pipe()
         self._reader, child_writes = os.pipe()
@@ -110,18 +110,11 @@ class Child:
             raise self._died() from None
         return self._unwrap(self._read_line())
 
-    def close(self) -> None:
-        """Lets the child end by itself (its pipe closes), and kills what is left after a second."""
-        if self._process.returncode is None:
-            with contextlib.suppress(OSError):
-                os.close(self._writer)
-            self._writer = -1
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=1.0)
-        self.kill()
-
     def kill(self) -> None:
-        """Kills the child and everything in its process group; safe to call twice."""
+        """Ends the child and everything in its process group at once; safe to call twice.
+
+        A child has nothing left to say between two answers, and a framework takes a second to say goodbye.
+        """
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

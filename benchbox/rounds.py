@@ -117,7 +117,7 @@ class _Seat:
     def leave(self) -> None:
         """Ends the process, if there is one."""
         if self.child is not None:
-            self.child.close()
+            self.child.kill()
             self.child = None
 
 

@@ -31,7 +31,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from benchbox.schema import Block, Measurement, Replicate
+from benchbox.schema import Block, Replicate
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -222,24 +222,6 @@ def segment_variances_of_medians(values: Floats, lengths: Ints) -> Floats:
     sigma = _MAD_TO_SIGMA * segment_quantiles(deviations, lengths, [0.5])[:, 0]
     variances: Floats = _VARIANCE_OF_MEDIAN * sigma**2 / np.maximum(lengths, 1)
     return np.nan_to_num(variances)
-
-
-def latencies_by_round(measurement: Measurement) -> list[list[npt.NDArray[np.int64]]]:
-    """Timed latencies in nanoseconds as a Hierarchy: [replicate index][round], as `ratio_of_medians` pairs.
-
-    Of a round that was measured again, the disturbed block is left out: it was judged by what the kernel
-    said, not by how long it took.
-    """
-    size = 1 + max((replicate.index for replicate in measurement.replicates), default=-1)
-    data: list[list[npt.NDArray[np.int64]]] = [[] for _ in range(size)]
-    for replicate in measurement.replicates:
-        blocks = undisturbed(replicate)
-        last = max((block.round for block in blocks), default=-1)
-        calls: list[list[int]] = [[] for _ in range(last + 1)]
-        for block in blocks:
-            calls[block.round].extend(block.latencies_ns)
-        data[replicate.index] = [np.array(call, dtype=np.int64) for call in calls]
-    return data
 
 
 def undisturbed(replicate: Replicate) -> Sequence[Block]:

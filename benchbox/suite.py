@@ -24,8 +24,8 @@ from benchbox import cgroup, plugins
 from benchbox.errors import SuiteError, UsageError
 from benchbox.schema import Backend, Case, Model, Step, Suite, Threads
 from benchbox.selection import select
-from benchbox.suite_check import UNKNOWN_KEY, refuse, said, unknown_keys, wrong
-from benchbox.suite_form import Inputs, Runtime, SuiteForm, produces, validated
+from benchbox.suite_check import MISSING, UNKNOWN_KEY, refuse, said, unknown_keys, wrong
+from benchbox.suite_form import Inputs, Runtime, SuiteForm, clean_name, produces, validated
 from benchbox.suite_schema import json_schema
 from benchbox.yaml_source import Source, override, parse, read_text
 
@@ -61,7 +61,7 @@ def _suite(source: Source) -> Suite:
         cases = _cases(form, threads)
     except ValidationError as error:
         raise _error(error, source) from error
-    name = form.name or Path(source.file).stem or "suite"
+    name = form.name or clean_name(Path(source.file).stem)
     return Suite(
         name=name,
         file=source.file,
@@ -189,8 +189,7 @@ def _error(error: ValidationError, source: Source) -> UsageError:
     placed: list[tuple[int, int, str]] = []
     from_overrides: list[str] = []
     for e in error.errors(include_url=False):
-        # A missing field, and a key that should not be there, are named by what stands around them.
-        label = source.label(e["loc"])
+        label = source.label(e["loc"], missing=e["type"] == MISSING)
         text = f"{label}: {said(e)}" if label else said(e)
         written = source.override_at(e["loc"])
         if written:

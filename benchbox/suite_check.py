@@ -28,6 +28,9 @@ from benchbox.yaml_source import kind
 UNKNOWN_KEY = "unknown_key"
 """The type of an error that is about a key, not about its value."""
 
+MISSING = "missing"
+"""The type of an error that is about a key which is not there."""
+
 _WRONG = "wrong"
 
 
@@ -44,6 +47,8 @@ def refuse(*details: InitErrorDetails) -> NoReturn:
 def said(error: Mapping[str, Any]) -> str:
     """What a pydantic error says, in our words."""
     context = error.get("ctx", {})
+    if error["type"] in {_WRONG, UNKNOWN_KEY, MISSING}:
+        return str(error["msg"]) if error.get("ctx") else "is missing; this field is required"
     if error["type"] in _SAYS:
         text = _SAYS[error["type"]]
         return text.format(value=kind(error["input"]), **{k: v for k, v in context.items() if k != "value"})
@@ -52,13 +57,10 @@ def said(error: Mapping[str, Any]) -> str:
         return plugins.unknown(cut(error["input"]), allowed, what="word")
     if error["type"] == "value_error":
         return str(context["error"])
-    if error["type"] in {_WRONG, UNKNOWN_KEY}:
-        return str(error["msg"])
     return f"{error['msg'].removeprefix('Input ')}, not {kind(error['input'])}"
 
 
 _SAYS = {
-    "missing": "is missing; this field is required",
     "int_type": "should be a whole number, not {value}",
     "float_type": "should be a number, not {value}",
     "bool_type": "should be true or false, not {value}",
@@ -128,10 +130,15 @@ def unknown_keys(
 
 def again(error: ValidationError, *before: str | int) -> list[InitErrorDetails]:
     """The errors of a failed validation, to be raised anew together with others, below `before`."""
-    return [
-        wrong(said(e), *before, *e["loc"], of=e["type"] if e["type"] == UNKNOWN_KEY else _WRONG)
-        for e in error.errors(include_url=False)
-    ]
+    return [_anew(e, *before) for e in error.errors(include_url=False)]
+
+
+def _anew(error: Mapping[str, Any], *before: str | int) -> InitErrorDetails:
+    loc = (*before, *error["loc"])
+    if loc[-1:] == ("[key]",):  # pydantic's mark for the key of a dict
+        return wrong(said(error), *loc[:-1], of=UNKNOWN_KEY)
+    of = error["type"] if error["type"] in {UNKNOWN_KEY, MISSING} else _WRONG
+    return wrong(said(error), *loc, of=of)
 
 
 def custom(message: str) -> PydanticCustomError:

@@ -7,12 +7,9 @@ which options a word has (their `Options`), which providers a backend knows.
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +50,15 @@ from benchbox.suite_check import (
     unknown_keys,
     wrong,
 )
+from benchbox.suite_words import (
+    folder_of,
+    is_local,
+    local_path,
+    options,
+    plugin,
+    with_options,
+    word_and_fields,
+)
 from benchbox.yaml_source import kind
 
 # 13 is the first opset with per-axis QuantizeLinear, which int8 needs; 23 the last that torch 2.13 writes.
@@ -77,11 +83,10 @@ def _no_twins(values: list[int]) -> list[int]:
     return values
 
 
-Count = Annotated[int, Between(1, 1 << 20)]
-Counts = Annotated[
-    list[Count], BeforeValidator(listed), Field(min_length=1, max_length=1000), AfterValidator(_no_twins)
-]
-_COUNTS: TypeAdapter[list[int]] = TypeAdapter(Counts, config=ConfigDict(strict=True))
+_OneOrMore = (BeforeValidator(listed), Field(min_length=1, max_length=1000), AfterValidator(_no_twins))
+_Sizes = Annotated[list[Annotated[int, Between(1, 1 << 20)]], *_OneOrMore]
+_ThreadCounts = Annotated[list[Annotated[int, Between(1, 4096)]], *_OneOrMore]
+_SIZES_OF_INPUTS: TypeAdapter[list[int]] = TypeAdapter(_Sizes, config=ConfigDict(strict=True))
 
 
 def _quantity(units: Mapping[str, float], example: str) -> BeforeValidator:
@@ -110,106 +115,6 @@ _Rest = Annotated[float, Between(0.0, DAY_SECONDS), _DURATION]
 _Bytes = Annotated[int, Between(1, 2**53), BeforeValidator(_whole), _SIZE]
 
 
-def plugin(family: plugins.Kind, word: Any, *, what: str) -> Any:
-    """The plug-in of that word; the error names the words that exist and the nearest one."""
-    if not isinstance(word, str):
-        raise custom(f"should be a word, not {kind(word)}. Allowed: {', '.join(plugins.names(family))}.")
-    if word not in plugins.names(family):
-        raise custom(plugins.unknown(cut(word), plugins.names(family), what=what))
-    return plugins.load(family, word)
-
-
-@cache
-def adapter(options: type) -> TypeAdapter[Any]:
-    """The validator of a plug-in's `Options`."""
-    return TypeAdapter(options)
-
-
-def options(module: Any, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """What of `given` differs from the plug-in's defaults, validated, as plain values."""
-    fields = dataclasses.fields(module.Options) if hasattr(module, "Options") else ()
-    if not fields:
-        details = [
-            wrong(f"unknown option: {cut(key)!r}. There are none.", key, of=UNKNOWN_KEY) for key in given
-        ]
-        return refuse(*details) if details else {}
-    details = unknown_keys(given, [field.name for field in fields], what="option")
-    known = {field.name: given[field.name] for field in fields if field.name in given}
-    try:
-        located = {name: _located(name, value, folder) for name, value in known.items()}
-        value = adapter(module.Options).validate_json(json.dumps(located), strict=True)
-    except ValidationError as error:
-        details += again(error)
-    if details:
-        refuse(*details)
-    plain = adapter(module.Options).dump_python(value, mode="json")
-    return {f.name: plain[f.name] for f in fields if getattr(value, f.name) != _default(f)}
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
-
-
-def _located(name: str, value: Any, folder: Path) -> Any:
-    """An option that is a path, taken from the suite's folder: `root`, and what begins with `./` or `../`."""
-    if not isinstance(value, str) or not (name == "root" or is_local(value)):
-        return value
-    try:
-        return local_path(value, folder)
-    except PydanticCustomError as error:
-        return refuse(wrong(str(error), name))
-
-
-def is_local(text: str) -> bool:
-    """Whether a text is written as a path: `./x`, `../x`, `~/x`."""
-    return text in {".", "..", "~"} or text.startswith(("./", "../", "~/"))
-
-
-def local_path(text: str, folder: Path) -> str:
-    """The absolute path of something that exists; links are kept, because a virtualenv's python is one."""
-    path = os.path.abspath(folder / Path(text).expanduser())  # noqa: PTH100 - resolve() follows links
-    try:
-        found = Path(path).exists()
-    except (OSError, ValueError):  # a name that no file can have: too long, or with a NUL in it
-        found = False
-    if not found:
-        raise custom(f"{kind(text)} does not exist (looked for {cut(path)})")
-    return path
-
-
-def _folder(info: ValidationInfo) -> Path:
-    folder: Path = info.context["folder"] if info.context else Path()
-    return folder
-
-
-def word_and_fields(data: Any, *, what: str) -> tuple[str, dict[str, Any]]:
-    """`torch`, or `{int8_static: {samples: 64}}`, as a word and its fields."""
-    if isinstance(data, str):
-        return data, {}
-    if not isinstance(data, dict):
-        raise custom(f"should be the word of a {what}, or {{word: {{option: value}}}}, not {kind(data)}")
-    if len(data) != 1:
-        words = ", ".join(map(cut, data)) or "nothing"
-        raise custom(f"names {words}; a {what} is one word, with its options indented below it")
-    [(word, fields)] = data.items()
-    if fields is not None and not isinstance(fields, dict):
-        refuse(wrong(f"should be a mapping of options, not {kind(fields)}", word))
-    return word, fields or {}
-
-
-def _with_options(
-    family: plugins.Kind, data: Any, info: ValidationInfo, what: str
-) -> tuple[Any, str, dict[str, Any]]:
-    word, fields = word_and_fields(data, what=what)
-    module = plugin(family, word, what=what)
-    try:
-        return module, word, options(module, fields, _folder(info))
-    except ValidationError as error:
-        refuse(*again(error, word))
-
-
 # --- models ---
 
 
@@ -219,9 +124,14 @@ def _name(text: str) -> str:
     return text
 
 
+def clean_name(text: str) -> str:
+    """A name made of a file's: what a suite may write under `name`."""
+    return "".join(c for c in text if c.isprintable()).strip()[:80].strip() or "unnamed"
+
+
 def _source(text: str, info: ValidationInfo) -> str:
     if is_local(text) or text.startswith("/"):
-        return local_path(text, _folder(info))
+        return local_path(text, folder_of(info))
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text, re.ASCII):
         raise custom(f"{kind(text)} is neither a hub id (owner/name) nor a local path (./folder)")
     return text
@@ -231,7 +141,7 @@ class ModelForm(Form):
     """A model: the family knows how to load it and how to feed it."""
 
     family: str = Field(description="File name of a plug-in in models/.")
-    source: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_source)] = Field(
+    source: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_source)] = Field(
         description="Hub id, or a local folder (./folder, from the suite's own)."
     )
     name: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_name)] | None = Field(
@@ -262,7 +172,7 @@ def _model(data: Any, info: ValidationInfo) -> Model:
     task = family.TASKS[0] if form.task is None else form.task
     if task not in family.TASKS:
         refuse(wrong(plugins.unknown(cut(task), family.TASKS, what="task"), "task"))
-    name = form.name or form.source.rstrip("/").rpartition("/")[2][:80]
+    name = form.name or clean_name(form.source.rstrip("/").rpartition("/")[2])
     return Model(**{**form.model_dump(), "name": name, "task": task})
 
 
@@ -311,7 +221,7 @@ def _step(data: Any, info: ValidationInfo, *, first: bool) -> tuple[Any, Step]:
             f"{word!r} is an exporter, which can only come first. "
             f"Allowed here: {', '.join(plugins.names('passes'))}."
         )
-    module, word, given = _with_options(family, data, info, "exporter" if first else "pass")
+    module, word, given = with_options(family, data, info, "exporter" if first else "pass")
     return module, Step(word, given)
 
 
@@ -336,10 +246,10 @@ def produces(path: Sequence[Step]) -> str:
 class ThreadsForm(Form):
     """Thread counts, the same for every backend; several make several cases."""
 
-    intra_op: Counts | None = Field(
+    intra_op: _ThreadCounts | None = Field(
         default=None, description="Threads within an operator; by default all cores."
     )
-    inter_op: Counts = Field(default=[1], description="Operators that run side by side.")
+    inter_op: _ThreadCounts = Field(default=[1], description="Operators that run side by side.")
 
 
 def _threads(data: Any, info: ValidationInfo) -> tuple[Threads, ...]:
@@ -405,9 +315,9 @@ def _runtime_of(module: Any, word: str, fields: Mapping[str, Any], info: Validat
         word=word,
         chains=chains,
         threads=form.threads,
-        options=options(module, own, _folder(info)),
+        options=options(module, own, folder_of(info)),
         provider_options=form.provider_options,
-        python=_python(form.python, _folder(info)),
+        python=_python(form.python, folder_of(info)),
         accepts=tuple(module.ACCEPTS),
     )
 
@@ -439,9 +349,10 @@ def _chains(module: Any, given: Sequence[Any] | None) -> tuple[tuple[str, ...], 
 
 def _known_provider_options(given: Mapping[str, Any], chains: Sequence[Sequence[str]]) -> None:
     used = sorted({provider for chain in chains for provider in chain})
-    details = unknown_keys(given, used, what="provider")
+    message = f"is not among this backend's providers: {', '.join(used)}"
+    details = [wrong(message, "provider_options", name, of=UNKNOWN_KEY) for name in given if name not in used]
     if details:
-        refuse(*(InitErrorDetails(**{**d, "loc": ("provider_options", *d["loc"])}) for d in details))
+        refuse(*details)
 
 
 def _python(text: str | None, folder: Path) -> str | None:
@@ -465,7 +376,7 @@ class Inputs:
 
 
 def _dataset(data: Any, info: ValidationInfo) -> Dataset:
-    _, word, given = _with_options("datasets", data, info, "dataset")
+    _, word, given = with_options("datasets", data, info, "dataset")
     return Dataset(word, given)
 
 
@@ -487,7 +398,7 @@ def _inputs(data: Any, info: ValidationInfo) -> Inputs:
     for name, value in data.items():
         if name != "dataset":
             try:
-                sizes[name] = tuple(_COUNTS.validate_python(value))
+                sizes[name] = tuple(_SIZES_OF_INPUTS.validate_python(value))
             except ValidationError as error:
                 details += again(error, name)
     try:

@@ -15,8 +15,8 @@ from benchbox.suite_form import (
     SuiteForm,
     ThreadsForm,
     ToleranceForm,
-    adapter,
 )
+from benchbox.suite_words import adapter
 
 Schema = dict[str, Any]
 

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from benchbox.contract import Host
 from benchbox.schema import Case, Environment, Record
 
 if TYPE_CHECKING:
     from benchbox.doctor import Finding
     from benchbox.planning import Capability, Planned
+
+_T = TypeVar("_T")
 
 STYLES = {
     "ok": "green",
@@ -70,8 +72,8 @@ def rows(frame_rows: Iterable[Mapping[str, Any]], cases: Mapping[str, Case]) -> 
 def results_table(table_rows: Sequence[Row]) -> RenderableType:
     """One table for each model and shape: its cases are compared with each other. Fits 80 columns."""
     parts: list[RenderableType] = []
-    for heading, members in groupby(table_rows, key=lambda row: row.heading):
-        parts += [Text(heading, style="bold"), _group_table(list(members)), Text()]
+    for heading, members in _groups(table_rows, lambda row: row.heading):
+        parts += [Text(heading, style="bold"), _group_table(members), Text()]
     return Group(*parts)
 
 
@@ -82,7 +84,7 @@ def reasons(records: Sequence[Record]) -> RenderableType:
         if record.outcome != "ok":
             key = (record.outcome, record.stage or "", record.reason, record.hint)
             by_reason.setdefault(key, []).append(record)
-    table = _plain_table()
+    table = _plain_table(header=False)
     table.add_column(no_wrap=True, width=8)
     table.add_column(overflow="fold", ratio=1)
     for (outcome, stage, reason, hint), members in by_reason.items():
@@ -90,23 +92,24 @@ def reasons(records: Sequence[Record]) -> RenderableType:
     return Group(table, Text()) if by_reason else Text("", end="")
 
 
-def places(results: Path, reports: Sequence[Path]) -> RenderableType:
-    """Where the results and the reports are."""
-    table = _pairs([("results", str(results)), *(("report", str(report)) for report in reports)])
-    return Group(table, Text())
+def places(results: Sequence[Path], reports: Sequence[Path]) -> Text:
+    """Where the results and the reports are; for `soft_wrap`, so that a path can be copied."""
+    return _lines(
+        [("results", str(folder)) for folder in results] + [("report", str(file)) for file in reports]
+    )
 
 
-def next_steps(commands: Sequence[str]) -> RenderableType:
-    """What to type next."""
-    return _pairs([("next", command) for command in dict.fromkeys(commands)])
+def next_steps(commands: Sequence[str]) -> Text:
+    """What to type next; for `soft_wrap`, so that a command can be copied."""
+    return _lines([("next", command) for command in dict.fromkeys(commands)])
 
 
 def plan_table(planned: Sequence[Planned]) -> RenderableType:
     """The matrix: which steps are built already, and what cannot run here."""
     parts: list[RenderableType] = []
     runtimes = _runtimes([item.case for item in planned])
-    for heading, members in groupby(planned, key=lambda item: _heading(item.case)):
-        parts += [Text(heading, style="bold"), _plan_group(list(members), runtimes), Text()]
+    for heading, members in _groups(planned, lambda item: _heading(item.case)):
+        parts += [Text(heading, style="bold"), _plan_group(members, runtimes), Text()]
     parts.append(_unavailable([(item.unavailable, item.hint) for item in planned]))
     return Group(*parts)
 
@@ -114,8 +117,8 @@ def plan_table(planned: Sequence[Planned]) -> RenderableType:
 def capabilities_table(capabilities: Sequence[Capability]) -> RenderableType:
     """Plug-ins by kind: word, what it is, whether it runs here."""
     parts: list[RenderableType] = []
-    for kind, members in groupby(capabilities, key=lambda capability: capability.kind):
-        table = _plain_table()
+    for kind, members in _groups(capabilities, lambda capability: capability.kind):
+        table = _plain_table(header=False)
         table.add_column(no_wrap=True, width=13)
         table.add_column(ratio=1)
         table.add_column(no_wrap=True, width=6)
@@ -151,7 +154,7 @@ def machine_table(machine: Environment) -> RenderableType:
 
 def findings_table(findings: Sequence[Finding]) -> RenderableType:
     """What makes measurements worse, why, and what to type."""
-    table = _plain_table()
+    table = _plain_table(header=False)
     table.add_column(no_wrap=True, width=8)
     table.add_column(overflow="fold", ratio=1)
     for finding in findings:
@@ -197,7 +200,7 @@ def _row(values: Mapping[str, Any], case: Case, runtimes: Mapping[str, str]) -> 
 
 def _known(value: Any) -> float | None:
     """None for what pandas says where it knows nothing."""
-    return None if value is None or value != value else float(value)
+    return None if value is None or math.isnan(value) else float(value)
 
 
 def _heading(case: Case) -> str:
@@ -234,16 +237,17 @@ def _threads(case: Case) -> str:
 
 
 def _group_table(members: Sequence[Row]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 0, 0, 1), expand=True, header_style="dim")
-    table.add_column(" path, runtime", overflow="fold", ratio=1)
+    """Two lines a case: what it is and what came out, then where it ran and the intervals."""
+    table = _plain_table()
+    table.add_column("path, runtime", overflow="fold", ratio=1)
     table.add_column("outcome", no_wrap=True, width=8)
-    table.add_column("p50 ms", no_wrap=True, width=15, justify="right")
-    table.add_column("x baseline", no_wrap=True, width=18, justify="right")
+    table.add_column("p50 ms", no_wrap=True, width=13, justify="right")
+    table.add_column("time / baseline", no_wrap=True, width=16, justify="right")
     table.add_column("MiB", no_wrap=True, width=6, justify="right")
     table.add_column("cosine", no_wrap=True, width=7, justify="right")
     for row in members:
         table.add_row(
-            Text(row.path),
+            _two_lines(Text(row.path), row.runtime),
             _word(row.outcome),
             _p50(row),
             _ratio(row),
@@ -255,13 +259,30 @@ def _group_table(members: Sequence[Row]) -> Table:
 
 def _p50(row: Row) -> Text:
     if row.p50_ms is None:
-        return Text("")
-    return Text(milliseconds(row.p50_ms))
+        return Text()
+    point = Text(milliseconds(row.p50_ms))
+    if row.p50_low_ms is None or row.p50_high_ms is None:
+        return point
+    low, high = (milliseconds(bound, like=row.p50_ms) for bound in (row.p50_low_ms, row.p50_high_ms))
+    return _two_lines(point, f"{low}-{high}")
 
 
 def _ratio(row: Row) -> Text:
-    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-    return Text(f"{ratio} {row.verdict}".strip(), style=STYLES.get(row.verdict, ""))
+    verdict = Text(row.verdict, style=STYLES.get(row.verdict, ""))
+    if row.ratio is None:
+        return verdict
+    text = _three_digits(row.ratio)
+    if row.ratio_low is not None and row.ratio_high is not None:
+        text += f" ({_three_digits(row.ratio_low)}-{_three_digits(row.ratio_high)})"
+    return _two_lines(verdict, text)
+
+
+def _two_lines(first: Text, second: str) -> Text:
+    return Text.assemble(first, "\n", (second, "dim"))
+
+
+def _three_digits(ratio: float) -> str:
+    return f"{ratio:.{max(0, min(2, 2 - math.floor(math.log10(ratio))))}f}" if ratio > 0 else f"{ratio:.2f}"
 
 
 def _cosine(value: float) -> str:
@@ -270,4 +291,109 @@ def _cosine(value: float) -> str:
 
 
 def _decimals(value: float) -> int:
-    return max(0, 3 - math.floor(math.log10(value))) if value > 0 else 3
+    return min(4, max(0, 3 - math.floor(math.log10(value)))) if value > 0 else 3
+
+
+def _because(stage: str, reason: str, hint: str, members: Sequence[Record]) -> Iterator[Text]:
+    titles = [clean(record.case.title) for record in members[:_TITLES_SHOWN]]
+    more = len(members) - len(titles)
+    yield Text(f"{stage}: {clean(reason)}" if stage and stage != "plan" else clean(reason))
+    yield from (Text(f"  {title}", style="dim") for title in titles)
+    if more:
+        yield Text(f"  and {more} more", style="dim")
+    yield from (Text(f"  | {line}", style="dim") for line in _end_of(members[0].detail))
+    peak = members[0].peak_memory_bytes
+    if peak is not None:
+        yield Text(f"  peak memory {peak / 2**20:,.0f} MiB", style="dim")
+    if hint:
+        yield Text(f"-> {clean(hint)}", style="bold")
+
+
+def _end_of(detail: str) -> list[str]:
+    lines = [clean(line) for line in detail.splitlines() if line.strip()]
+    return lines[-_DETAIL_LINES:]
+
+
+def _plan_group(members: Sequence[Planned], runtimes: Mapping[str, str]) -> Table:
+    table = _plain_table()
+    table.add_column("path", overflow="fold", ratio=1)
+    table.add_column("runtime", overflow="fold", ratio=1)
+    table.add_column("artifact", no_wrap=True, width=16)
+    for item in members:
+        table.add_row(Text(clean(item.case.path_label)), Text(runtimes[item.case.id]), Text(_state_of(item)))
+    return table
+
+
+def _state_of(item: Planned) -> str:
+    if item.unavailable:
+        return "cannot run here"
+    if all(item.built):
+        return "built"
+    return f"{sum(item.built)} of {len(item.built)} steps"
+
+
+def _unavailable(reasons_and_hints: Iterable[tuple[str, str]]) -> RenderableType:
+    counts: dict[tuple[str, str], int] = {}
+    for reason, hint in reasons_and_hints:
+        if reason:
+            counts[reason, hint] = counts.get((reason, hint), 0) + 1
+    lines = []
+    for (reason, hint), count in counts.items():
+        lines.append(Text(f"{count} case{'s' if count > 1 else ''} cannot run here: {clean(reason)}"))
+        if hint:
+            lines.append(Text(f"-> {clean(hint)}", style="bold"))
+    return Group(*lines)
+
+
+def _about(capability: Capability) -> Iterator[Text]:
+    yield Text(clean(capability.summary))
+    if capability.providers:
+        yield Text(", ".join(capability.providers), style="dim")
+    if not capability.available:
+        yield Text(clean(capability.reason), style="yellow")
+    if capability.hint:
+        yield Text(f"-> {clean(capability.hint)}", style="bold")
+
+
+def _int8_kernels(features: Sequence[str]) -> str:
+    if Host(cpu_features=frozenset(features)).has_vnni:
+        return "VNNI: int8 products neither saturate nor take two instructions"
+    if "avx2" in features:
+        return "AVX2 without VNNI: unsigned-times-signed products saturate, passes clip weights"
+    return "no vector instructions for int8 that are known to benchbox"
+
+
+def _gpu(gpu: Mapping[str, Any]) -> str:
+    memory_gib = gpu.get("memory_bytes", 0) / 2**30
+    return f"{gpu.get('name')}, {memory_gib:.0f} GiB, compute capability {gpu.get('compute_capability')}"
+
+
+def _plain_table(*, header: bool = True) -> Table:
+    return Table(
+        box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=True, show_header=header, header_style="dim"
+    )
+
+
+def _pairs(facts: Iterable[tuple[str, str]]) -> Table:
+    table = _plain_table(header=False)
+    table.add_column(no_wrap=True, width=8, style="dim")
+    table.add_column(overflow="fold", ratio=1)
+    for name, value in facts:
+        table.add_row(name, Text(clean(value)))
+    return table
+
+
+def _lines(named: Sequence[tuple[str, str]]) -> Text:
+    return Text("\n").join(Text.assemble((f"{name:<8} ", "dim"), clean(value)) for name, value in named)
+
+
+def _groups(items: Sequence[_T], key: Callable[[_T], str]) -> Iterator[tuple[str, list[_T]]]:
+    """The items by key, keys in the order of their first item."""
+    groups: dict[str, list[_T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    yield from groups.items()
+
+
+def _word(word: str) -> Text:
+    return Text(word, style=STYLES.get(word, ""))

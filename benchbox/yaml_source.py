@@ -55,11 +55,11 @@ class Source:
     root: Node | None = None
     overrides: tuple[Override, ...] = ()
 
-    def label(self, loc: Loc) -> str:
-        """`models.0.weights`: the part of `loc` that the data have, and one word more."""
+    def label(self, loc: Loc, *, missing: bool = False) -> str:
+        """`models.0.weights`: the part of `loc` that the data have, or all of it where its end is missing."""
         found = _found(self.data, loc)
-        rest = loc[_consumed(self.data, loc) :][:1]
-        return ".".join(str(part) for part in (*found, *rest))
+        rest = loc[_consumed(self.data, loc) :] if missing else ()
+        return ".".join(printable(str(part)) for part in (*found, *rest))
 
     def override_at(self, loc: Loc) -> Override | None:
         """The override that wrote the value at `loc`, or that brought in what the file does not have."""
@@ -88,10 +88,11 @@ class Source:
 def read_text(path: Path) -> str:
     """The text of a suite file. Raises SuiteError for what is not a UTF-8 text file of sensible size."""
     try:
-        raw = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)  # no more, because /dev/zero is a file too
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
-        raise SuiteError(_unreadable(path, error), file=str(path)) from error
-    if raw is None:
+        raise SuiteError(_unreadable(error), file=str(path)) from error
+    if len(raw) > MAX_BYTES:
         raise SuiteError(f"a suite has at most {MAX_BYTES} bytes; is this one?", file=str(path))
     try:
         return raw.decode("utf-8-sig")
@@ -149,8 +150,13 @@ def kind(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _unreadable(path: Path, error: OSError | ValueError) -> str:
-    if path.is_dir():
+def printable(text: str) -> str:
+    """The text with control characters written out, so that a message cannot steer a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _unreadable(error: OSError | ValueError) -> str:
+    if isinstance(error, IsADirectoryError):
         return "this is a directory; name a suite file in it"
     reason = error.strerror if isinstance(error, OSError) else "not a file name"
     return f"cannot read the suite: {reason}"
@@ -262,7 +268,7 @@ class _Reader:
             key = self._key(key_node)
             if key in first:
                 line = _mark(first[key])[0]
-                self._fail(key_node, f"{key}: duplicate key; it was first written in line {line}")
+                self._fail(key_node, f"{printable(key)}: duplicate key; it was first written in line {line}")
             first[key] = key_node
             mapping[key] = self.value(value_node)
         self._open.pop()

@@ -3,7 +3,7 @@
 Half the file everywhere; faster where the provider has fp16 arithmetic. ONNX Runtime's CPU provider emulates
 it with Casts and is no faster for it.
 
-The converter leaves three things to its caller, which `_prepare` does: it neither retargets Casts that the
+The converter leaves three things to its caller, which `_prepared` does: it neither retargets Casts that the
 exporter wrote (`Cast(to=float)` into an fp16 multiplication), nor copies weights that a blocked and an
 unblocked node share, and it gives a graph output the wrong type where a blocked node makes it or another
 node reads it. Stale `value_info` is dropped afterwards: a runtime infers it anew.
@@ -76,12 +76,13 @@ def apply(job: PassJob, folder: Path) -> Facts:
 
     _files.require_fp32(job, "fp16")
     model = onnx.load(str(job.source / _files.FILE))
+    if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer):
+        raise StageError("fp16 starts from fp32, and this model has fp16 weights already")
     blocked = _blocked(job.options, model)
     kept = Counter(node.op_type for node in model.graph.node if node in blocked)
     computed = Counter(node.op_type for node in model.graph.node if node not in blocked)
     clipped = _clipped(job.options, model)
-    _prepare(model, blocked)
-    model = _convert(job.options, _infer(model), blocked)
+    model = _convert(job.options, _prepared(model, blocked), blocked)
     del model.graph.value_info[:]
     _files.write(model, folder)
     _check(folder / _files.FILE)
@@ -124,11 +125,13 @@ def _clipped(options: Options, model: Any) -> Mapping[str, int]:
     return {"raised": small, "lowered": large}
 
 
-def _prepare(model: Any, blocked: _Blocked) -> None:
-    """Makes of the model one that the converter converts rightly."""
-    _retarget_casts(model.graph, blocked)
+def _prepared(model: Any, blocked: _Blocked) -> Any:
+    """The model made into one that the converter converts rightly, with the types of all tensors."""
     _copy_shared_weights(model.graph, blocked)
     _detach_outputs(model.graph, blocked)
+    model = _infer(model)
+    _retarget_casts(model.graph, blocked)  # last: types are inferred while everything is fp32
+    return model
 
 
 def _retarget_casts(graph: Any, blocked: _Blocked) -> None:
@@ -206,6 +209,7 @@ def _convert(options: Options, model: Any, blocked: _Blocked) -> Any:
                 disable_shape_infer=True,
                 op_block_list=sorted(blocked.op_types),
                 node_block_list=sorted(blocked.names),
+                check_fp16_ready=False,  # it takes retargeted Casts for an fp16 model; apply checks
             )
         except ValueError as error:
             raise StageError(f"onnxconverter-common: {_files.first_line(error)}") from error

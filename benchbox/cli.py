@@ -1,0 +1,394 @@
+"""argv -> call -> print -> exit code. The only file, with live.py, that prints; the only one that exits.
+
+`benchbox --help` must stay under 0.4 s of CPU time: nothing but typer and this package's light modules is
+imported at the top, everything else inside the command that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from benchbox.errors import BenchboxError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+    from benchbox.conductor import Finished, Observer
+    from benchbox.frame import Runs
+    from benchbox.live import Display
+    from benchbox.schema import Record
+
+OK, NOT_OK, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Front(TyperGroup):
+    """Turns benchbox's errors into a sentence and an exit code, whichever command raised them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            _stop(str(error), USAGE)
+        except BenchboxError as error:
+            _stop(str(error), NOT_OK)
+
+
+def _examples(*lines: str) -> str:
+    """The end of a --help; a blank line between two keeps typer from joining them."""
+    return "\n\n".join(["[bold]Examples[/]", *(line.replace("[", "\\[") for line in lines)])
+
+
+app = typer.Typer(
+    name="benchbox",
+    cls=_Front,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_examples(
+        "benchbox run suites/vit.yaml",
+        "benchbox plan suites/vit.yaml --only batch=1",
+        "benchbox doctor",
+    ),
+)
+cache_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    epilog=_examples("benchbox cache size", "benchbox cache clear"),
+)
+app.add_typer(
+    cache_app, name="cache", help="Built artifacts: where they are kept, how large they are, remove them."
+)
+
+SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="A YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Change a field of the suite.",
+        default_factory=list,
+        show_default=False,
+    ),
+]
+Only = Annotated[
+    list[str],
+    typer.Option(
+        metavar="TERM",
+        help="Only these cases: field=glob, part of a title, or an id.",
+        default_factory=list,
+        show_default=False,
+    ),
+]
+Skip = Annotated[
+    list[str],
+    typer.Option(
+        metavar="TERM", help="Not these cases; terms as in --only.", default_factory=list, show_default=False
+    ),
+]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="Where built artifacts are kept.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from benchbox import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # its callback does the work
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Which way to ship a transformer: latency, memory and parity of one artifact, in one row."""
+
+
+@app.command(
+    epilog=_examples(
+        "benchbox run suites/vit.yaml",
+        "benchbox run suites/vit.yaml --set models.0.weights=pretrained",
+        "benchbox run suites/vit.yaml --only 'path=onnx*' --only batch=1 --skip CUDA",
+        "benchbox run --resume results/vit-20260101T120000-1a2b3c",
+    )
+)
+def run(  # noqa: PLR0913  # typer makes an option of each parameter
+    *,
+    suite: Annotated[
+        Path | None, typer.Argument(metavar="SUITE", help="A YAML file.", show_default=False)
+    ] = None,
+    overrides: Overrides,
+    only: Only,
+    skip: Skip,
+    results: Annotated[Path, typer.Option(metavar="DIR", help="Where records go.")] = Path("results"),
+    reports: Annotated[Path, typer.Option(metavar="DIR", help="Where reports go.")] = Path("reports"),
+    cache: CacheFolder = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with a stopped run, in place of SUITE.", show_default=False),
+    ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write records only.")] = False,
+) -> None:
+    """Build, measure and compare every case of a suite; write records and reports.
+
+    Exit codes: 0 ok or skipped, 1 mismatched or failed, 2 suite or command line wrong, 130 interrupted.
+    """
+    from benchbox import conductor, live
+
+    request = {"overrides": overrides, "only": only, "skip": skip}
+    asked = _fresh(suite, request) if resume is None else _continued(suite, resume, request)
+    with _interruptible(live.display(_console(stderr=True), os.environ)) as observer:
+        finished = conductor.run(
+            **asked,
+            results=results,
+            reports=None if no_report else reports,
+            cache=cache,
+            resume=resume,
+            observer=observer,
+        )
+    _show_finished(finished)
+    raise typer.Exit(exit_code(finished.results.records, interrupted=finished.interrupted))
+
+
+@app.command(
+    epilog=_examples("benchbox plan suites/vit.yaml", "benchbox plan suites/vit.yaml --only batch=8")
+)
+def plan(
+    *, suite: SuiteFile, overrides: Overrides, only: Only, skip: Skip, cache: CacheFolder = None
+) -> None:
+    """Show the matrix: what would run, what is built already, what cannot run here. Runs nothing."""
+    from dataclasses import replace
+
+    from benchbox import planning, tables
+    from benchbox import suite as suites
+
+    loaded = suites.load_suite(suite, overrides)
+    chosen = replace(loaded, cases=suites.select(loaded.cases, only, skip))
+    planned = planning.plan(chosen, cache)
+    _show(tables.plan_table(planned))
+    _show_lines(tables.next_steps([_run_command(suite, {"set": overrides, "only": only, "skip": skip})]))
+
+
+@app.command(
+    epilog=_examples(
+        "benchbox report results/vit-20260101T120000-1a2b3c",
+        "benchbox report results/before results/after --out reports/compared",
+    )
+)
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Results folders.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where reports go.", show_default="reports/RUN")
+    ] = None,
+) -> None:
+    """Draw the reports again, from results alone: nothing is measured, and torch is not needed."""
+    from benchbox import frame
+
+    loaded = frame.load_results(*runs)
+    folder = out or Path("reports") / "+".join(results.name for results in loaded.results)
+    _show_results(loaded, frame.write_reports(loaded, folder))
+
+
+@app.command("list", epilog=_examples("benchbox list", "benchbox list --json"))
+def list_(as_json: AsJson = False) -> None:
+    """List the plug-ins by kind: what they are, which can run here, what to install for the rest."""
+    from benchbox import planning, tables
+
+    capabilities = planning.capabilities()
+    if as_json:
+        _echo_json([asdict(capability) for capability in capabilities])
+    else:
+        _show(tables.capabilities_table(capabilities))
+
+
+@app.command(epilog=_examples("benchbox doctor", "benchbox doctor --json > doctor.json"))
+def doctor(as_json: AsJson = False) -> None:
+    """Look at the machine: what it is, which providers it has, what makes measurements worse."""
+    from benchbox import doctor as doctors
+    from benchbox import environment, planning, tables
+
+    machine = environment.describe()
+    findings = doctors.diagnose(doctors.take_readings(machine))
+    backends = [capability for capability in planning.capabilities() if capability.kind == "backends"]
+    if as_json:
+        _echo_json(
+            {
+                "environment": asdict(machine),
+                "backends": [asdict(backend) for backend in backends],
+                "findings": [asdict(finding) for finding in findings],
+            }
+        )
+    else:
+        _show(tables.machine_table(machine))
+        _show(tables.capabilities_table(backends))
+        _show(tables.findings_table(findings))
+
+
+@app.command(epilog=_examples("benchbox schema > benchbox.schema.json"))
+def schema() -> None:
+    """Print the JSON Schema of suites, for editors."""
+    from benchbox.suite import json_schema
+
+    _echo_json(json_schema())
+
+
+@cache_app.command("path", epilog=_examples("ls $(benchbox cache path)"))
+def cache_path(cache: CacheFolder = None) -> None:
+    """Print the folder."""
+    typer.echo(_cache_folder(cache))
+
+
+@cache_app.command("size", epilog=_examples("benchbox cache size"))
+def cache_size(cache: CacheFolder = None) -> None:
+    """Print how many artifacts are kept, and how large they are."""
+    from benchbox import cache as caches
+
+    folder = _cache_folder(cache)
+    kept = caches.size(folder)
+    typer.echo(f"{kept.artifacts} artifacts, {kept.bytes / 2**20:,.1f} MiB in {folder}")
+
+
+@cache_app.command("clear", epilog=_examples("benchbox cache clear", "benchbox cache clear --cache here"))
+def cache_clear(cache: CacheFolder = None) -> None:
+    """Remove everything that is kept; the next run builds it again."""
+    from benchbox import cache as caches
+
+    folder = _cache_folder(cache)
+    removed = caches.clear(folder)
+    typer.echo(f"removed {removed.artifacts} artifacts, {removed.bytes / 2**20:,.1f} MiB from {folder}")
+
+
+def exit_code(records: Sequence[Record], *, interrupted: bool) -> int:
+    """0 all ok or skipped, 1 some case mismatched or failed, 130 interrupted."""
+    if interrupted:
+        return INTERRUPTED
+    return OK if all(record.outcome in ("ok", "skipped") for record in records) else NOT_OK
+
+
+def main() -> None:
+    """The command `benchbox`."""
+    app(prog_name="benchbox")
+
+
+def _fresh(suite: Path | None, request: Mapping[str, list[str]]) -> dict[str, Any]:
+    if suite is None:
+        raise UsageError("which suite? For example: benchbox run suites/vit.yaml")
+    return {"suite": suite, **request}
+
+
+def _run_command(suite: Path, request: Mapping[str, list[str]]) -> str:
+    words = [word for name, values in request.items() for value in values for word in (f"--{name}", value)]
+    return shlex.join(["benchbox", "run", str(suite), *words])
+
+
+def _continued(suite: Path | None, run: Path, request: Mapping[str, list[str]]) -> dict[str, Any]:
+    """A stopped run goes on as it was started, whatever has become of the suite's file."""
+    from benchbox import conductor, live
+
+    if suite is not None or any(request.values()):
+        raise UsageError(
+            "--resume goes on with the suite, --set, --only and --skip that the run was started with: "
+            f"leave them out. Type: {live.continue_command(run)}"
+        )
+    loaded, started_with = conductor.resumed(run)
+    return {"suite": loaded, **started_with}
+
+
+@contextmanager
+def _interruptible(display: Display) -> Iterator[Observer]:
+    """Shows the run; a second Ctrl-C ends it at once, and says what to type to go on."""
+    try:
+        with display as observer:
+            yield observer
+    except KeyboardInterrupt:
+        _say_how_to_continue(display.folder)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _say_how_to_continue(folder: Path | None) -> None:
+    from benchbox import live
+
+    if folder is None:
+        _stop("interrupted before the first case", INTERRUPTED)
+    typer.echo(f"interrupted; continue with: {live.continue_command(folder)}", err=True)
+
+
+def _show_finished(finished: Finished) -> None:
+    from benchbox import frame
+
+    folder = finished.results.folder
+    _show_results(frame.load_results(folder), finished.reports)
+    if finished.interrupted:
+        _say_how_to_continue(folder)
+
+
+def _show_results(runs: Runs, reports: Sequence[Path]) -> None:
+    """The final table, why rows are not ok, where everything is, and what to type next."""
+    from benchbox import tables
+
+    records = [record for results in runs.results for record in results.records]
+    cases = {record.case.id: record.case for record in records}
+    _show(tables.results_table(tables.rows(runs.to_pandas().to_dict("records"), cases)))
+    _show(tables.reasons(records))
+    _show_lines(tables.places([results.folder for results in runs.results], reports))
+    _show_lines(tables.next_steps(_commands(records, reports)))
+
+
+def _commands(records: Sequence[Record], reports: Sequence[Path]) -> list[str]:
+    """The first case that went wrong, to be run alone; else the report, to be read."""
+    wrong = [record.command for record in records if record.outcome in ("failed", "mismatch")]
+    pages = [
+        shlex.join(["python", "-m", "webbrowser", str(page)]) for page in reports if page.suffix == ".html"
+    ]
+    return [*wrong[:1], *pages[:1]]
+
+
+def _cache_folder(given: Path | None) -> Path:
+    from benchbox import cache as caches
+
+    return given or caches.default_folder()
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def _show(what: RenderableType) -> None:
+    _console().print(what)
+
+
+def _show_lines(lines: Text) -> None:
+    """Long lines are left to the terminal, so that what is copied from them is whole."""
+    if lines:
+        _console().print(lines, soft_wrap=True)
+
+
+def _echo_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(code)

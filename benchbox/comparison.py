@@ -1,0 +1,153 @@
+"""What the raw latencies of many cases say, all at once: intervals, quantiles, ratios of pairs.
+
+The same numbers as `stats` gives for one case, over flat arrays: a hundred thousand in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from benchbox import stats
+from benchbox.schema import Measurement
+from benchbox.stats import Floats, Ints
+
+Bounds = tuple[Floats, Floats, Floats]
+"""Low, point, high: one value a case or a pair each; NaN where there is none."""
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Timed, undisturbed blocks of many cases, one after another in the order of cases and replicates.
+
+    `latencies_ns` holds the calls of all blocks; the other arrays have one value a block: how many calls
+    it has, the position of its case, its replicate and its round.
+    """
+
+    cases: int
+    latencies_ns: Ints
+    lengths: Ints
+    case: Ints
+    replicate: Ints
+    round: Ints
+
+    @property
+    def log_medians(self) -> Floats:
+        """The logarithm of each block's median."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log(stats.segment_quantiles(self.latencies_ns, self.lengths, [0.5])[:, 0])
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What the pooled calls of each case say. Percentiles are absent (NaN) where n does not earn them."""
+
+    samples: Ints
+    min_ns: Floats
+    mean_ns: Floats
+    p90_ns: Floats
+    p99_ns: Floats
+
+
+def flatten(measurements: Sequence[Measurement | None]) -> Timings:
+    """The timed blocks of all measurements; None has none."""
+    blocks = [
+        (number, replicate.index, block.round, block.latencies_ns)
+        for number, measurement in enumerate(measurements)
+        if measurement is not None
+        for replicate in measurement.replicates
+        for block in stats.undisturbed(replicate)
+        if block.latencies_ns
+    ]
+    lengths = np.fromiter((len(block[3]) for block in blocks), np.int64, len(blocks))
+    calls = chain.from_iterable(block[3] for block in blocks)
+    return Timings(
+        cases=len(measurements),
+        latencies_ns=np.fromiter(calls, np.int64, int(lengths.sum())),
+        lengths=lengths,
+        case=np.array([block[0] for block in blocks], dtype=np.int64),
+        replicate=np.array([block[1] for block in blocks], dtype=np.int64),
+        round=np.array([block[2] for block in blocks], dtype=np.int64),
+    )
+
+
+def medians(timings: Timings, confidence: Floats) -> Bounds:
+    """The median of each case in nanoseconds with its interval (`stats.hierarchical_median`)."""
+    blocks = _runs(timings.case, timings.replicate)
+    calls = _sums(timings.lengths, blocks)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        centres = np.log(stats.segment_quantiles(timings.latencies_ns, calls, [0.5])[:, 0])
+    variances = stats.segment_variances_of_medians(timings.log_medians, blocks)
+    owner = timings.case[np.cumsum(blocks) - blocks]
+    return stats.process_intervals(centres, variances, owner, timings.cases, confidence)
+
+
+def spread(timings: Timings) -> Spread:
+    """Samples, minimum, mean and the percentiles that are earned."""
+    samples = np.bincount(timings.case, timings.lengths, timings.cases).astype(np.int64)
+    found = stats.segment_quantiles(timings.latencies_ns, samples, [0.0, 0.9, 0.99])
+    owner = np.repeat(np.arange(timings.cases), samples)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(owner, timings.latencies_ns, timings.cases) / samples
+    return Spread(
+        samples=samples,
+        min_ns=found[:, 0],
+        mean_ns=mean,
+        p90_ns=np.where(samples >= stats.samples_needed(0.9), found[:, 1], np.nan),
+        p99_ns=np.where(samples >= stats.samples_needed(0.99), found[:, 2], np.nan),
+    )
+
+
+def ratios(timings: Timings, ours: Ints, theirs: Ints, confidence: Floats) -> Bounds:
+    """Median latency of case `ours[i]` over that of `theirs[i]`, for every i (`stats.ratio_of_medians`).
+
+    Blocks are paired by replicate and round; a round that only one of the two has is left out.
+    """
+    pair, mine, other = _paired_blocks(timings, ours, theirs)
+    log_medians = timings.log_medians
+    differences = log_medians[mine] - log_medians[other]
+    rounds = _runs(pair, timings.replicate[mine])
+    centres = stats.segment_quantiles(differences, rounds, [0.5])[:, 0]
+    variances = stats.segment_variances_of_medians(differences, rounds)
+    owner = pair[np.cumsum(rounds) - rounds]
+    return stats.process_intervals(centres, variances, owner, ours.size, confidence)
+
+
+def _paired_blocks(timings: Timings, ours: Ints, theirs: Ints) -> tuple[Ints, Ints, Ints]:
+    """For every two blocks that belong together: the pair's number and the positions of both."""
+    blocks = np.bincount(timings.case, minlength=timings.cases)
+    starts = np.cumsum(blocks) - blocks
+    counts = blocks[ours]
+    pair = np.repeat(np.arange(ours.size), counts)
+    mine = np.repeat(starts[ours] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+    slot, slots = _slots(timings)
+    keys, first = np.unique(timings.case * slots + slot, return_index=True)
+    wanted = theirs[pair] * slots + slot[mine]
+    at = np.minimum(np.searchsorted(keys, wanted), max(keys.size - 1, 0))
+    found = keys[at] == wanted if keys.size else np.zeros(0, dtype=bool)
+    return pair[found], mine[found], first[at[found]]
+
+
+def _slots(timings: Timings) -> tuple[Ints, int]:
+    """A number for each block that is the same for the same replicate and round, and how many there are."""
+    replicates, replicate = np.unique(timings.replicate, return_inverse=True)
+    rounds, round_ = np.unique(timings.round, return_inverse=True)
+    return replicate * rounds.size + round_, max(replicates.size * rounds.size, 1)
+
+
+def _runs(first: Ints, second: Ints) -> Ints:
+    """The lengths of runs of equal neighbours, by both keys."""
+    if first.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    change = np.flatnonzero((np.diff(first) != 0) | (np.diff(second) != 0)) + 1
+    return np.diff(np.concatenate([[0], change, [first.size]]))
+
+
+def _sums(values: Ints, lengths: Ints) -> Ints:
+    """The sum of each of the consecutive segments, none of which is empty."""
+    if lengths.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    return np.add.reduceat(values, np.cumsum(lengths) - lengths)

@@ -1,0 +1,287 @@
+"""Records -> pandas: a row a case, a row a call, what to ship; and the reports drawn from them.
+
+Everything comes from results/ alone. Nothing is rounded here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchbox import columns, comparison, plugins, stats, store
+from benchbox.comparison import Bounds, Timings
+from benchbox.schema import Measurement, MeasurePlan, Record
+from benchbox.stats import Floats, Ints
+from benchbox.store import Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REPORTERS = ("csv", "html", "markdown")
+
+# pandas' integer that knows "absent": a skipped case has no samples, which is not 0 samples.
+_COUNTS = (
+    "batch", "samples", "replicates", "rounds", "disturbed_blocks", "opset",
+    "nan_count", "inf_count", "parity_samples",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to ship for one model and one shape on one machine.
+
+    `rows` are positions in `Runs.to_pandas()`: the fastest of the cases that agree with the reference, and
+    after it those that cannot be told apart from it. Empty where nothing agreed.
+    """
+
+    run: str
+    group: str
+    rows: tuple[int, ...]
+
+    @property
+    def decided(self) -> bool:
+        """Whether one case is proven to be the fastest."""
+        return len(self.rows) == 1
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What one or more runs left behind, and the tables that are derived from it."""
+
+    results: tuple[Results, ...]
+
+    @property
+    def rows(self) -> Iterator[tuple[Results, Record]]:
+        """Every record with its run, in the order of the table."""
+        return ((results, record) for results in self.results for record in results.records)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row a case: what it is, how it ended, latency with its interval, memory, parity, command.
+
+        Times of calls are in ms, `ratio` is the latency over the baseline's: 0.5 is twice as fast. A cell
+        is absent (NA) where nothing was measured. The frame is the caller's to change.
+        """
+        return self._frame.copy()
+
+    def samples(self) -> pd.DataFrame:
+        """A row a call: raw latencies in nanoseconds, of warm-up, first (cold) and timed calls.
+
+        `index` counts the calls of a block from 0; `disturbed` says why a block was measured again.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.calls(), columns=list(SAMPLE_COLUMNS))
+
+    def calls(self) -> Iterator[tuple[Any, ...]]:
+        """The rows of `samples`, one at a time: they may be more than memory holds."""
+        ids = self._frame["case_id"]
+        for (results, record), case_id in zip(self.rows, ids, strict=True):
+            for replicate in record.measurement.replicates if record.measurement else ():
+                for timed, block in (
+                    *((False, block) for block in replicate.warm_up),
+                    *((True, block) for block in replicate.blocks),
+                ):
+                    head = (results.name, case_id, replicate.index, block.round)
+                    yield (*head, "cold" if timed else "warm_up", 0, block.first_ns, block.disturbed)
+                    kind = "timed" if timed else "warm_up"
+                    for index, latency in enumerate(block.latencies_ns, start=1):
+                        yield (*head, kind, index, latency, block.disturbed)
+
+    def recommend(self) -> tuple[Recommendation, ...]:
+        """The fastest case that agrees with the reference, for every group of every run."""
+        return self._recommendations
+
+    @cached_property
+    def _records(self) -> tuple[Record, ...]:
+        return tuple(record for _, record in self.rows)
+
+    @cached_property
+    def _timings(self) -> Timings:
+        """Of all records, and after them of the companions: the baselines that were taken beside them."""
+        return comparison.flatten(
+            [r.measurement for r in self._records] + [r.companion for r in self._records]
+        )
+
+    @cached_property
+    def _confidence(self) -> Floats:
+        return self._plan_numbers("confidence")
+
+    @cached_property
+    def _margin(self) -> Floats:
+        return self._plan_numbers("margin")
+
+    def _plan_numbers(self, name: str) -> Floats:
+        """What each record's suite says under `measure`."""
+        return np.repeat(
+            [plan_number(results.suite, name) for results in self.results],
+            [len(results.records) for results in self.results],
+        ).astype(np.float64)
+
+    @cached_property
+    def _frame(self) -> pd.DataFrame:
+        import pandas as pd
+
+        records = self._records
+        identity = {
+            "run": [results.name for results, _ in self.rows],
+            "case_id": [record.case.id for record in records],
+            "group": [record.case.group for record in records],
+        }
+        machine = {"machine": [results.environment.machine for results, _ in self.rows]}
+        fixed = columns.fixed(records) | machine
+        timed = self._timing_columns(identity, fixed)
+        taken = [*identity, *fixed, *timed]
+        frame = pd.DataFrame(identity | fixed | timed | columns.found(records, taken))
+        counts = [name for name in frame if name in _COUNTS or str(name).startswith("nodes_")]
+        return frame.astype({name: "Int64" for name in counts})[_in_order(list(frame))]
+
+    def _timing_columns(self, identity: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+        size = len(self._records)
+        both = np.concatenate([self._confidence, self._confidence])
+        low, point, high = (bound[:size] for bound in comparison.medians(self._timings, both))
+        spread = comparison.spread(self._timings)
+        ratio_low, ratio, ratio_high = self._ratios_to_baseline(identity)
+        batch = np.array([np.nan if n is None else n for n in fixed["batch"]], dtype=np.float64)
+        return {
+            "p50_ms": point / 1e6,
+            "p50_low_ms": low / 1e6,
+            "p50_high_ms": high / 1e6,
+            "mean_ms": spread.mean_ns[:size] / 1e6,
+            "min_ms": spread.min_ns[:size] / 1e6,
+            "p90_ms": spread.p90_ns[:size] / 1e6,
+            "p99_ms": spread.p99_ns[:size] / 1e6,
+            "throughput_per_s": batch / (point / 1e9),
+            "samples": [
+                n if record.measurement else None
+                for n, record in zip(spread.samples.tolist(), self._records, strict=False)
+            ],
+            "ratio": ratio,
+            "ratio_low": ratio_low,
+            "ratio_high": ratio_high,
+            "verdict": self._verdicts((ratio_low, ratio, ratio_high)),
+        }
+
+    def _ratios_to_baseline(self, identity: Mapping[str, Any]) -> Bounds:
+        """NaN where there is no baseline that was measured in the same rounds, and for itself."""
+        theirs = self._baselines(list(zip(identity["run"], identity["group"], strict=True)))
+        ours = np.flatnonzero(theirs >= 0)
+        pairs = comparison.ratios(self._timings, ours, theirs[ours], self._confidence[ours])
+        bounds = []
+        for pair in pairs:
+            column = np.full(len(self._records), np.nan)
+            column[ours] = pair
+            bounds.append(column)
+        return bounds[0], bounds[1], bounds[2]
+
+    def _baselines(self, groups: Sequence[tuple[str, str]]) -> Ints:
+        """For each record the position of its baseline's measurement in `_timings`, or -1."""
+        own = {
+            group: number
+            for number, (group, record) in enumerate(zip(groups, self._records, strict=True))
+            if record.is_baseline and record.outcome == "ok" and record.measurement
+        }
+        theirs = np.full(len(self._records), -1, dtype=np.int64)
+        for number, (group, record) in enumerate(zip(groups, self._records, strict=True)):
+            if record.measurement is None or record.is_baseline:
+                continue
+            if record.companion is not None and _together(record.companion, record.measurement):
+                theirs[number] = len(self._records) + number
+            elif group in own and _together(self._records[own[group]].measurement, record.measurement):
+                theirs[number] = own[group]
+        return theirs
+
+    def _verdicts(self, ratio: Bounds) -> list[str]:
+        """Of each row; empty for the baseline, for what was not timed, and for what does not agree."""
+        words = stats.verdicts(*ratio, self._margin)
+        return [
+            word if record.outcome == "ok" and not record.is_baseline else ""
+            for word, record in zip(words, self._records, strict=True)
+        ]
+
+    @cached_property
+    def _recommendations(self) -> tuple[Recommendation, ...]:
+        frame = self._frame
+        keys = list(zip(frame["run"], frame["group"], strict=True))
+        members: dict[tuple[str, str], list[int]] = {key: [] for key in keys}
+        p50 = frame["p50_ms"].to_numpy()
+        for number in np.argsort(p50, kind="stable"):
+            if self._records[number].outcome == "ok" and not np.isnan(p50[number]):
+                members[keys[number]].append(int(number))
+        pairs = [(rows[0], rival) for rows in members.values() for rival in rows[1:]]
+        beaten = self._beaten(pairs)
+        return tuple(
+            Recommendation(run, group, tuple(rows[:1] + [r for r in rows[1:] if r not in beaten]))
+            for (run, group), rows in members.items()
+        )
+
+    def _beaten(self, pairs: Sequence[tuple[int, int]]) -> set[int]:
+        """The rivals that the fastest of their group is proven to be faster than."""
+        together = [
+            pair
+            for pair in pairs
+            if _together(self._records[pair[0]].measurement, self._records[pair[1]].measurement)
+        ]
+        if not together:
+            return set()
+        ours, theirs = np.array(together, dtype=np.int64).T
+        bounds = comparison.ratios(self._timings, ours, theirs, self._confidence[ours])
+        words = stats.verdicts(*bounds, self._margin[ours])
+        return {rival for (_, rival), word in zip(together, words, strict=True) if word == "faster"}
+
+
+SAMPLE_COLUMNS = ("run", "case_id", "replicate", "round", "kind", "index", "latency_ns", "disturbed")
+
+
+def load_results(*folders: str | Path) -> Runs:
+    """What the results folders hold. Raises StoreError where one of them is none."""
+    return Runs(tuple(store.load(Path(folder)) for folder in folders))
+
+
+def recommend(runs: Runs) -> pd.DataFrame:
+    """The rows of the table that can be recommended, with `decided`: whether theirs is the only one."""
+    chosen = [(row, advice.decided) for advice in runs.recommend() for row in advice.rows]
+    frame = runs.to_pandas().iloc[[row for row, _ in chosen]]
+    return frame.assign(decided=[decided for _, decided in chosen])
+
+
+def write_reports(runs: Runs, folder: str | Path, reporters: Sequence[str] = REPORTERS) -> tuple[Path, ...]:
+    """Draws the reports into `folder`. Raises UsageError for a reporter that does not exist."""
+    loaded = [plugins.load("reporters", word) for word in reporters]
+    for plugin in loaded:
+        plugins.require(plugin)
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        return tuple(path for plugin in loaded for path in plugin.write(runs, target))
+    except OSError as error:
+        raise store.StoreError(f"cannot write the reports into {target}: {error.strerror}") from error
+
+
+def plan_number(suite: Mapping[str, Any], name: str) -> float:
+    """A number of the suite's `measure`, as it was resolved; the default where the file lacks it."""
+    measure = suite.get("measure")
+    value = measure.get(name) if isinstance(measure, Mapping) else None
+    return float(value) if isinstance(value, int | float) else float(getattr(MeasurePlan(), name))
+
+
+def _together(one: Measurement | None, other: Measurement | None) -> bool:
+    return one is not None and other is not None and one.session == other.session
+
+
+# What a reader looks for first stands first; the rest follows as it comes.
+_FIRST = (
+    "run", "case_id", "group", "model", "weights", "family", "source", "task", "path", "precision", "backend",
+    "provider", "provider_options", "batch", "threads", "threads_inter_op", "dataset", "dynamic_axes",
+    "outcome", "stage", "reason", "hint", "p50_ms", "p50_low_ms", "p50_high_ms", "ratio", "ratio_low",
+    "ratio_high", "verdict", "is_baseline", "throughput_per_s", "mean_ms", "min_ms", "p90_ms", "p99_ms",
+)  # fmt: skip
+
+
+def _in_order(names: Sequence[str]) -> list[str]:
+    first = [name for name in _FIRST if name in names]
+    return first + [name for name in names if name not in first]

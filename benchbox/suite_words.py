@@ -1,0 +1,120 @@
+"""Words of a suite that name plug-ins, the options below them, and options that are paths of files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from benchbox import plugins
+from benchbox.suite_check import UNKNOWN_KEY, again, custom, cut, refuse, unknown_keys, wrong
+from benchbox.yaml_source import kind, printable
+
+
+def plugin(family: plugins.Kind, word: Any, *, what: str) -> Any:
+    """The plug-in of that word; the error names the words that exist and the nearest one."""
+    if not isinstance(word, str):
+        raise custom(f"should be a word, not {kind(word)}. Allowed: {', '.join(plugins.names(family))}.")
+    if word not in plugins.names(family):
+        raise custom(plugins.unknown(cut(word), plugins.names(family), what=what))
+    return plugins.load(family, word)
+
+
+@cache
+def adapter(options: type) -> TypeAdapter[Any]:
+    """The validator of a plug-in's `Options`."""
+    return TypeAdapter(options)
+
+
+def options(module: Any, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What of `given` differs from the plug-in's defaults, validated, as plain values."""
+    fields = dataclasses.fields(module.Options) if hasattr(module, "Options") else ()
+    if not fields:
+        details = [
+            wrong(f"unknown option: {cut(key)!r}. There are none.", key, of=UNKNOWN_KEY) for key in given
+        ]
+        return refuse(*details) if details else {}
+    details = unknown_keys(given, [field.name for field in fields], what="option")
+    known = {field.name: given[field.name] for field in fields if field.name in given}
+    try:
+        located = {name: _located(name, value, folder) for name, value in known.items()}
+        value = adapter(module.Options).validate_json(json.dumps(located), strict=True)
+    except ValidationError as error:
+        details += again(error)
+    if details:
+        refuse(*details)
+    plain = adapter(module.Options).dump_python(value, mode="json")
+    return {f.name: plain[f.name] for f in fields if getattr(value, f.name) != _default(f)}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _located(name: str, value: Any, folder: Path) -> Any:
+    """An option that is a path, taken from the suite's folder: `root`, and what begins with `./` or `../`."""
+    if not isinstance(value, str) or not (name == "root" or is_local(value)):
+        return value
+    try:
+        return local_path(value, folder)
+    except PydanticCustomError as error:
+        return refuse(wrong(str(error), name))
+
+
+def is_local(text: str) -> bool:
+    """Whether a text is written as a path: `./x`, `../x`, `~/x`."""
+    return text in {".", "..", "~"} or text.startswith(("./", "../", "~/"))
+
+
+def local_path(text: str, folder: Path) -> str:
+    """The absolute path of something that exists; links are kept, because a virtualenv's python is one."""
+    try:
+        path = os.path.abspath(folder / Path(text).expanduser())  # noqa: PTH100 - resolve() follows links
+        found = Path(path).exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, or no home folder
+        path, found = text, False
+    if not found:
+        raise custom(f"{kind(text)} does not exist (looked for {printable(cut(path))})")
+    return path
+
+
+def folder_of(info: ValidationInfo) -> Path:
+    """The folder of the suite that is being validated."""
+    folder: Path = info.context["folder"] if info.context else Path()
+    return folder
+
+
+def word_and_fields(data: Any, *, what: str) -> tuple[str, dict[str, Any]]:
+    """`torch`, or `{int8_static: {samples: 64}}`, as a word and its fields."""
+    if isinstance(data, str):
+        return data, {}
+    if not isinstance(data, dict):
+        raise custom(f"should be the word of a {what}, or {{word: {{option: value}}}}, not {kind(data)}")
+    if len(data) != 1:
+        words = ", ".join(map(cut, data)) or "nothing"
+        raise custom(f"names {words}; a {what} is one word, with its options indented below it")
+    [(word, fields)] = data.items()
+    if fields is not None and not isinstance(fields, dict):
+        refuse(wrong(f"should be a mapping of options, not {kind(fields)}", word))
+    return word, fields or {}
+
+
+def with_options(
+    family: plugins.Kind, data: Any, info: ValidationInfo, what: str
+) -> tuple[Any, str, dict[str, Any]]:
+    """The plug-in, its word, and what the suite says differently from its defaults."""
+    word, fields = word_and_fields(data, what=what)
+    module = plugin(family, word, what=what)
+    try:
+        return module, word, options(module, fields, folder_of(info))
+    except ValidationError as error:
+        refuse(*again(error, word))

@@ -1,0 +1,46 @@
+"""Checks, each in an environment of its own: `nox -s tests`, or `nox -s lint types architecture`."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["tests"]
+nox.options.reuse_existing_virtualenvs = False
+
+PINNED = ("-c", "constraints.txt")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole test suite, slow tests aside: at most 10 minutes on two cores."""
+    session.install(*PINNED, "-e", ".[cpu,test]")
+    session.run("pytest", "-m", "not slow", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and form."""
+    session.install(*PINNED, "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict on benchbox/. The base install is enough: what torch gives is `Any` to it."""
+    session.install(*PINNED, "-e", ".", "mypy", "pandas-stubs")
+    session.run("mypy")
+
+
+@nox.session
+def architecture(session: nox.Session) -> None:
+    """Imports go one way: the contracts in pyproject.toml, from the design."""
+    session.install(*PINNED, "-e", ".", "import-linter")
+    session.run("lint-imports")
+
+
+@nox.session
+def perf(session: nox.Session) -> None:
+    """The measured median against a bare loop beside it: minutes, on a machine that is otherwise quiet."""
+    session.install(*PINNED, "-e", ".[cpu,test]")
+    session.run("python", "tests/perf/against_bare_loop.py", *session.posargs)

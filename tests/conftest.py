@@ -1,0 +1,54 @@
+"""What the tests of the core share: one cache in which the tiny model's artifacts are built once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import cases
+from benchbox import build, environment, rounds
+from benchbox.cache import Cache
+from benchbox.conductor import Builder
+from benchbox.process import Limits
+from benchbox.schema import Case
+
+MakeReady = Callable[[Case], rounds.Ready]
+
+
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache that tests read from; who damages one copies it (`own_cache`)."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def ready(cache_folder: Path) -> Iterator[MakeReady]:
+    """Makes a case ready to be measured: its artifact and reference, built by a real builder process."""
+    cache, host = Cache(cache_folder), environment.host()
+    with Builder(Limits(timeout_seconds=300), cache, host) as builder:
+
+        def make(case: Case) -> rounds.Ready:
+            reference = builder.reference(case, cases.SAMPLES)
+            entry = builder.artifact(case)
+            return rounds.Ready(
+                case=case,
+                artifact=build.artifact_of(entry),
+                folder=entry.folder,
+                reference=reference.folder,
+                reference_content=reference.content,
+                compiled=cache_folder / "compiled",
+            )
+
+        yield make
+
+
+@pytest.fixture
+def own_cache(ready: MakeReady, cache_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the cache with the exported tiny model in it, for tests that damage or add to it."""
+    ready(cases.case("onnx"))
+    copy = tmp_path / "cache"
+    shutil.copytree(cache_folder, copy)
+    return copy
