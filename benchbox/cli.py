@@ -348,7 +348,8 @@ def _show_results(runs: Runs, reports: Sequence[Path]) -> None:
 
     records = [record for results in runs.results for record in results.records]
     cases = {record.case.id: record.case for record in records}
-    _show(tables.results_table(tables.rows(runs.to_pandas().to_dict("records"), cases)))
+    best = {position for choice in runs.recommend() for position in choice.rows}
+    _show(tables.results_table(tables.rows(runs.to_pandas().to_dict("records"), cases, best)))
     _show(tables.reasons(records))
     _show_lines(tables.places([results.folder for results in runs.results], reports))
     _show_lines(tables.next_steps(_commands(records, reports)))

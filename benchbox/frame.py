@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from benchbox import columns, comparison, plugins, stats, store
 from benchbox.comparison import Bounds, Timings
+from benchbox.errors import StoreError
 from benchbox.schema import Measurement, MeasurePlan, Record
 from benchbox.stats import Floats, Ints
 from benchbox.store import Results
@@ -29,6 +30,9 @@ _COUNTS = (
     "batch", "samples", "replicates", "rounds", "disturbed_blocks", "opset",
     "nan_count", "inf_count", "parity_samples",
 )  # fmt: skip
+
+# Numbers even where no case has one: a column of None would be a column of objects.
+_FLOATS = ("_ms", "_mib", "_seconds", "_error", "cosine", "sqnr_db", "noise_floor")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,10 @@ class Runs:
 
     results: tuple[Results, ...]
 
+    SAMPLE_COLUMNS: ClassVar = (
+        "run", "case_id", "replicate", "round", "kind", "index", "latency_ns", "disturbed",
+    )  # fmt: skip
+
     @property
     def rows(self) -> Iterator[tuple[Results, Record]]:
         """Every record with its run, in the order of the table."""
@@ -75,7 +83,7 @@ class Runs:
         """
         import pandas as pd
 
-        return pd.DataFrame(self.calls(), columns=list(SAMPLE_COLUMNS))
+        return pd.DataFrame(self.calls(), columns=list(self.SAMPLE_COLUMNS))
 
     def calls(self) -> Iterator[tuple[Any, ...]]:
         """The rows of `samples`, one at a time: they may be more than memory holds."""
@@ -117,10 +125,9 @@ class Runs:
 
     def _plan_numbers(self, name: str) -> Floats:
         """What each record's suite says under `measure`."""
-        return np.repeat(
-            [plan_number(results.suite, name) for results in self.results],
-            [len(results.records) for results in self.results],
-        ).astype(np.float64)
+        return np.array(
+            [plan_number(results.suite, name) for results, _ in self.rows], dtype=np.float64
+        )
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
@@ -137,8 +144,11 @@ class Runs:
         timed = self._timing_columns(identity, fixed)
         taken = [*identity, *fixed, *timed]
         frame = pd.DataFrame(identity | fixed | timed | columns.found(records, taken))
-        counts = [name for name in frame if name in _COUNTS or str(name).startswith("nodes_")]
-        return frame.astype({name: "Int64" for name in counts})[_in_order(list(frame))]
+        names = [str(name) for name in frame.columns]
+        counts = [name for name in names if name in _COUNTS or name.startswith("nodes_")]
+        floats = [name for name in names if name.endswith(_FLOATS)]
+        types = dict.fromkeys(floats, "float64") | dict.fromkeys(counts, "Int64")
+        return frame.astype(types)[_in_order(names)]
 
     def _timing_columns(self, identity: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
         size = len(self._records)
@@ -234,9 +244,6 @@ class Runs:
         return {rival for (_, rival), word in zip(together, words, strict=True) if word == "faster"}
 
 
-SAMPLE_COLUMNS = ("run", "case_id", "replicate", "round", "kind", "index", "latency_ns", "disturbed")
-
-
 def load_results(*folders: str | Path) -> Runs:
     """What the results folders hold. Raises StoreError where one of them is none."""
     return Runs(tuple(store.load(Path(folder)) for folder in folders))
@@ -259,7 +266,7 @@ def write_reports(runs: Runs, folder: str | Path, reporters: Sequence[str] = REP
         target.mkdir(parents=True, exist_ok=True)
         return tuple(path for plugin in loaded for path in plugin.write(runs, target))
     except OSError as error:
-        raise store.StoreError(f"cannot write the reports into {target}: {error.strerror}") from error
+        raise StoreError(f"cannot write the reports into {target}: {error.strerror}") from error
 
 
 def plan_number(suite: Mapping[str, Any], name: str) -> float:

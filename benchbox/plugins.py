@@ -7,7 +7,6 @@ with an underscore is not a plug-in.
 from __future__ import annotations
 
 import ast
-import dataclasses
 import difflib
 import hashlib
 import importlib
@@ -95,23 +94,6 @@ def options(plugin: Any, given: Mapping[str, Any]) -> Any:
     if not hasattr(plugin, "Options"):
         return None
     return plugin.Options(**given)
-
-
-def options_given(plugin: Any, resolved: Any) -> dict[str, Any]:
-    """What differs from the plug-in's defaults: the inverse of `options`."""
-    if resolved is None:
-        return {}
-    return {
-        f.name: getattr(resolved, f.name)
-        for f in dataclasses.fields(resolved)
-        if getattr(resolved, f.name) != _default(f)
-    }
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default  # MISSING equals nothing that a suite can say
 
 
 def _distribution(import_name: str) -> str:

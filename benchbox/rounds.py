@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchbox import measure
+from benchbox import environment, measure
 from benchbox.errors import StageError, Unavailable
 from benchbox.process import Child, Limits
 from benchbox.schema import (
@@ -31,6 +31,11 @@ from benchbox.schema import (
 
 # A process is known well enough to stop only when at least so many rounds say so (stats.process_median).
 _ROUNDS_FOR_AN_INTERVAL = 3
+# Measured over 240 blocks on two shared cores: with nothing else running, others use 0 to 6 % (the
+# kernel's ticks are coarse) and latencies stay within 15 %; with a busy neighbour 28 to 86 %, and up to
+# three times the latency. Steal of 1 to 2 % is the background of a virtual machine.
+_DISTURBING_OTHERS = 0.10
+_DISTURBING_STEAL = 0.05
 # What a runtime holds beside the weights, before anything is measured: seen with onnxruntime, 200 to
 # 300 MiB, and twice the weights while it prepacks them.
 _RUNTIME_BYTES = 300 * 2**20
@@ -225,11 +230,37 @@ def _round(number: int, index: int, seats: list[_Seat], by: _Conductor) -> None:
     order = [seat for seat in seats if seat.child]
     by.shuffle(order)
     for seat in order:
-        answer = seat.ask("block", round=number, block_seconds=by.settings.plan.block_seconds)
-        if answer is None:
-            continue
-        seat.blocks.append(_block(answer["block"]))
-        by.watcher.measured(seat.ready.case, _median_so_far(seat), number + 1, index)
+        if _measure_block(number, seat, by) and seat.blocks[-1].disturbed:
+            _measure_block(number, seat, by)
+        if seat.blocks:
+            by.watcher.measured(seat.ready.case, _median_so_far(seat), number + 1, index)
+
+
+def _measure_block(number: int, seat: _Seat, by: _Conductor) -> bool:
+    """Whether the worker is still there; its block is kept, and marked where it was disturbed."""
+    answer = seat.ask("block", round=number, block_seconds=by.settings.plan.block_seconds)
+    if answer is None:
+        return False
+    block = _block(answer["block"])
+    seat.blocks.append(replace(block, disturbed=disturbance(block, environment.usable_cores())))
+    return True
+
+
+def disturbance(block: Block, cores: int) -> str:
+    """What disturbed a block, in words; empty where nothing did, or where the kernel does not tell.
+
+    `cores` is how many the machine lets us use; shares are of all of them.
+    """
+    available = cores * (block.first_ns + sum(block.latencies_ns)) / 1e9
+    others = (block.noise.others_cpu_seconds or 0.0) / available
+    steal = (block.noise.steal_seconds or 0.0) / available
+    if block.noise.throttle_count:
+        return f"the CPU throttled {block.noise.throttle_count} times"
+    if others > _DISTURBING_OTHERS:
+        return f"other processes used {others:.0%} of the CPU"
+    if steal > _DISTURBING_STEAL:
+        return f"the hypervisor took {steal:.0%} of the CPU"
+    return ""
 
 
 def _finish(index: int, seat: _Seat, by: _Conductor) -> None:

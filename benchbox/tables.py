@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,7 +46,10 @@ _DETAIL_LINES = 4
 
 @dataclass(frozen=True)
 class Row:
-    """What the final table says of one case; None: not known."""
+    """What the final table says of one case; None: not known.
+
+    `best`: it agrees with the reference, and none of its table is proven to be faster.
+    """
 
     heading: str
     path: str
@@ -61,19 +64,30 @@ class Row:
     verdict: str = ""
     peak_memory_mib: float | None = None
     cosine: float | None = None
+    best: bool = False
 
 
-def rows(frame_rows: Iterable[Mapping[str, Any]], cases: Mapping[str, Case]) -> tuple[Row, ...]:
-    """Rows of the frame, as the table wants them; `cases` by id."""
+def rows(
+    frame_rows: Sequence[Mapping[str, Any]], cases: Mapping[str, Case], best: Collection[int] = ()
+) -> tuple[Row, ...]:
+    """Rows of the frame, as the table wants them; `cases` by id, `best` by position."""
     runtimes = _runtimes(list(cases.values()))
-    return tuple(_row(values, cases[values["case_id"]], runtimes) for values in frame_rows)
+    several_runs = len({values["run"] for values in frame_rows}) > 1
+    return tuple(
+        replace(
+            _row(values, cases[values["case_id"]], runtimes),
+            heading=_heading(cases[values["case_id"]], values["run"] if several_runs else ""),
+            best=position in best,
+        )
+        for position, values in enumerate(frame_rows)
+    )
 
 
 def results_table(table_rows: Sequence[Row]) -> RenderableType:
     """One table for each model and shape: its cases are compared with each other. Fits 80 columns."""
     parts: list[RenderableType] = []
     for heading, members in _groups(table_rows, lambda row: row.heading):
-        parts += [Text(heading, style="bold"), _group_table(members), Text()]
+        parts += [Text(heading, style="bold"), _group_table(members), *_choice(members), Text()]
     return Group(*parts)
 
 
@@ -182,7 +196,7 @@ def short_provider(provider: str) -> str:
 
 def _row(values: Mapping[str, Any], case: Case, runtimes: Mapping[str, str]) -> Row:
     return Row(
-        heading=_heading(case),
+        heading="",
         path=clean(case.path_label),
         runtime=runtimes[case.id],
         outcome=values["outcome"],
@@ -200,12 +214,20 @@ def _row(values: Mapping[str, Any], case: Case, runtimes: Mapping[str, str]) -> 
 
 def _known(value: Any) -> float | None:
     """None for what pandas says where it knows nothing."""
-    return None if value is None or math.isnan(value) else float(value)
+    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
 
 
-def _heading(case: Case) -> str:
+def _heading(case: Case, run: str = "") -> str:
     weights = "random weights" if case.model.weights == "random" else case.model.weights
-    return clean(f"{case.model.name} ({weights}), {case.shape_label}")
+    return clean(": ".join(filter(None, (run, f"{case.model.name} ({weights}), {case.shape_label}"))))
+
+
+def _choice(members: Sequence[Row]) -> Iterator[Text]:
+    """Which case to ship, where more than one was measured."""
+    best = [f"{row.path} on {row.runtime}" for row in members if row.best]
+    if sum(row.p50_ms is not None for row in members) > 1 and best:
+        word = "fastest that agrees" if len(best) == 1 else "not told apart"
+        yield Text(f"{word}: {'; '.join(best)}", style="green")
 
 
 def _runtimes(cases: Sequence[Case]) -> dict[str, str]:
@@ -287,7 +309,8 @@ def _three_digits(ratio: float) -> str:
 
 def _cosine(value: float) -> str:
     """Rounded down: a candidate that differs never reads 1.00000."""
-    return f"{math.floor(value * 1e5) / 1e5:.5f}"
+    decimals = 5 if value >= 0 else 4  # as wide with the sign
+    return f"{math.floor(value * 10**decimals) / 10**decimals:.{decimals}f}"
 
 
 def _decimals(value: float) -> int:

@@ -135,6 +135,7 @@ def prepare(source: Path, scratch: Path, *, gemm_as_matmul: bool) -> Prepared:
         rewritten.replace_gemm_with_matmul()
         rewritten.topological_sort()
         model = rewritten.model
+    _drop_types_of_weights(model.graph)
     _files.name_nodes(model.graph)
     folder = scratch / "prepared"
     folder.mkdir()
@@ -253,6 +254,14 @@ def _preprocess(source: Path, target: Path, *, large: bool) -> str:
         quant_pre_process(str(source), str(target), skip_symbolic_shape=True, **settings)
         return f"without symbolic shapes, which failed: {_files.first_line(error)}"
     return "symbolic"
+
+
+def _drop_types_of_weights(graph: Any) -> None:
+    """`value_info` of weights, which the torch.export exporter writes, is stale once a weight is transposed."""
+    weights = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.value_info if value.name not in weights]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
 
 
 def _activation_matmuls(model: Any) -> list[str]:

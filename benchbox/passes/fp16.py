@@ -121,7 +121,7 @@ def _clipped(options: Options, model: Any) -> Mapping[str, int]:
         if tensor.data_type == onnx.TensorProto.FLOAT:
             magnitude = np.abs(onnx.numpy_helper.to_array(tensor))
             small += int(np.count_nonzero((magnitude > 0) & (magnitude < options.min_positive_val)))
-            large += int(np.count_nonzero(magnitude > options.max_finite_val))
+            large += int(np.count_nonzero((magnitude > options.max_finite_val) & np.isfinite(magnitude)))
     return {"raised": small, "lowered": large}
 
 
