@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,16 +93,18 @@ class Cache:
         """The entry; where there is none, `fill` writes its files into an empty folder first.
 
         Two processes that want the same entry make it once. A maker that is killed leaves nothing that
-        could be mistaken for an entry. Raises StageError where the disk refuses.
+        could be mistaken for an entry. Raises StageError where the disk refuses, and whatever `fill` raises.
         """
         import filelock
 
-        try:
+        lock = filelock.FileLock(self.folder / "locks" / f"{key}.lock")
+        with self._on_disk():
             (self.folder / "locks").mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(self.folder / "locks" / f"{key}.lock"):
-                return self.find(key) or self._fill(key, fill)
-        except OSError as error:
-            raise StageError(f"the cache in {self.folder} refuses: {error.strerror or error}") from error
+            lock.acquire()
+        try:
+            return self.find(key) or self._fill(key, fill)
+        finally:
+            lock.release()
 
     @property
     def _entries(self) -> Path:
@@ -121,16 +124,14 @@ class Cache:
     def _fill(self, key: str, fill: Callable[[Path], Mapping[str, Any]]) -> Entry:
         building = self.folder / "building" / key
         shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
+        with self._on_disk():
+            building.mkdir(parents=True)
         watch = measure.Stopwatch.start()
         try:
             content = fill(building)
-            entry = _entry(key, building, watch.seconds(), content)
-            _write_manifest(entry)
-            final = self._entries / key
-            final.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(final, ignore_errors=True)
-            building.rename(final)
+            with self._on_disk():
+                _write_manifest(_entry(key, building, watch.seconds(), content))
+                self._move_in(building, key)
         finally:
             shutil.rmtree(building, ignore_errors=True)
         found = self._read(key)
@@ -138,6 +139,20 @@ class Cache:
             raise StageError(f"the cache entry {key} vanished while it was made")
         self._checked[key] = found
         return found
+
+    def _move_in(self, building: Path, key: str) -> None:
+        final = self._entries / key
+        final.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(final, ignore_errors=True)
+        building.rename(final)
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """What the disk refuses here is the cache's failure; what it refuses a maker is the maker's."""
+        try:
+            yield
+        except OSError as error:
+            raise StageError(f"the cache in {self.folder} refuses: {error.strerror or error}") from error
 
 
 def check(entry: Entry) -> None:

@@ -338,6 +338,8 @@ def _show_finished(finished: Finished) -> None:
 
     folder = finished.results.folder
     _show_results(frame.load_results(folder), finished.reports)
+    if finished.problem:
+        typer.echo(f"error: {finished.problem}. Then: benchbox report {folder}", err=True)
     if finished.interrupted:
         _say_how_to_continue(folder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -20,20 +21,36 @@ def fixed(records: Sequence[Record]) -> dict[str, list[Any]]:
     return {name: [of(record) for record in records] for name, of in _COLUMNS.items()}
 
 
-def found(records: Sequence[Record], taken: Iterable[str]) -> dict[str, list[Any]]:
-    """The columns that depend on what was measured: sizes, task metrics, nodes by provider.
+@dataclass(frozen=True)
+class Found:
+    """The columns that depend on what was measured, by name."""
+
+    sizes: Mapping[str, list[Any]]
+    metrics: Mapping[str, list[Any]]
+    nodes: Mapping[str, list[Any]]
+
+
+def found(records: Sequence[Record], taken: Iterable[str]) -> Found:
+    """Sizes beside the batch, task metrics, and nodes by execution provider.
 
     A name that is taken already gets a prefix, so that no record can overwrite a column.
     """
-    columns: dict[str, list[Any]] = {}
     names = set(taken)
-    for prefix, of in (("size_", _sizes), ("metric_", _metrics), ("nodes_", _nodes)):
-        cells = [of(record) for record in records]
-        for key in dict.fromkeys(key for cell in cells for key in cell):
-            plain = f"nodes_{key}" if of is _nodes else key
-            name = prefix + plain if plain in names else plain
-            names.add(name)
-            columns[name] = [cell.get(key) for cell in cells]
+    return Found(
+        sizes=_spread([_sizes(record) for record in records], "size_", names),
+        metrics=_spread([_metrics(record) for record in records], "metric_", names),
+        nodes=_spread([_nodes(record) for record in records], "placed_", names),
+    )
+
+
+def _spread(cells: Sequence[Mapping[str, Any]], prefix: str, taken: set[str]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for key in dict.fromkeys(key for cell in cells for key in cell):
+        name = prefix + key if key in taken else key
+        if name in taken:
+            continue
+        taken.add(name)
+        columns[name] = [cell.get(key) for cell in cells]
     return columns
 
 
@@ -46,7 +63,9 @@ def _metrics(record: Record) -> Mapping[str, float]:
 
 
 def _nodes(record: Record) -> Mapping[str, int]:
-    return record.measurement.placement if record.measurement else {}
+    if record.measurement is None:
+        return {}
+    return {f"nodes_{provider}": count for provider, count in record.measurement.placement.items()}
 
 
 def _artifact(name: str) -> Column:
@@ -148,6 +167,7 @@ _COLUMNS: Mapping[str, Column] = {
     "provider_options": lambda r: (
         json.dumps(r.case.backend.provider_options) if r.case.backend.provider_options else ""
     ),
+    "shape": lambda r: r.case.shape_label,
     "batch": lambda r: r.case.shape.get("batch"),
     "threads": lambda r: r.case.backend.threads.intra_op,
     "threads_inter_op": lambda r: r.case.backend.threads.inter_op,
@@ -174,6 +194,7 @@ _COLUMNS: Mapping[str, Column] = {
     "artifact_sha256": _artifact("sha256"),
     "build_seconds": _artifact("build_seconds"),
     "opset": _opset,
+    "opset_asked": lambda r: r.case.opset,
     "nodes": _measured(_placement),
     "max_abs_error": _worst("max_abs_error", max),
     "mean_abs_error": _worst("mean_abs_error", max),
@@ -189,3 +210,6 @@ _COLUMNS: Mapping[str, Column] = {
     "recorded_at": lambda r: r.recorded_at,
     "command": lambda r: r.command,
 }
+
+NAMES = tuple(_COLUMNS)
+"""The columns that `fixed` gives."""

@@ -46,6 +46,9 @@ class Observer(Protocol):
     def recorded(self, record: Record) -> None:
         """A case is finished and on the disk."""
 
+    def interrupted(self) -> None:
+        """Ctrl-C was pressed once: what is in hand will be finished. Called from the signal handler."""
+
 
 class Silent:
     """An observer that says nothing."""
@@ -65,14 +68,21 @@ class Silent:
     def recorded(self, record: Record) -> None:
         """Says nothing."""
 
+    def interrupted(self) -> None:
+        """Says nothing."""
+
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run left: its results, the report's files, and whether it was interrupted."""
+    """What a run left: its results, the report's files, and whether it was interrupted.
+
+    `problem` says why there are no reports where they were asked for: the results are there all the same.
+    """
 
     results: store.Results
     reports: tuple[Path, ...]
     interrupted: bool = False
+    problem: str = ""
 
 
 def run(  # noqa: PLR0913  # the front door: one keyword for each option of the command
@@ -106,7 +116,7 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
     todo = [case for case in loaded.cases if case.id not in finished]
     say = observer or Silent()
     say.started(book.folder, todo, done)
-    with _Interrupt() as interrupt:
+    with _Interrupt(say) as interrupt:
         work = _Work(
             suite=loaded,
             book=book,
@@ -118,8 +128,11 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
             time=_time(loaded, len(todo)),
         )
         work.do(todo)
-    written = _write_reports(book.folder, reports)
-    return Finished(store.load(book.folder), written, interrupt.asked)
+    kept = store.load(book.folder)
+    try:
+        return Finished(kept, _write_reports(book.folder, reports), interrupt.asked)
+    except StoreError as error:
+        return Finished(kept, (), interrupt.asked, problem=str(error))
 
 
 def resumed(folder: str | Path) -> tuple[Suite, Mapping[str, Any]]:
@@ -195,8 +208,9 @@ def _write_reports(folder: Path, reports: str | Path | None) -> tuple[Path, ...]
 class _Interrupt:
     """Ctrl-C once asks to finish what is in hand; twice stops at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Observer) -> None:
         self.asked = False
+        self._say = say
 
     def __enter__(self) -> _Interrupt:
         self._in_main = threading.current_thread() is threading.main_thread()
@@ -212,6 +226,7 @@ class _Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        self._say.interrupted()
 
 
 @dataclass

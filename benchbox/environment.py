@@ -270,11 +270,11 @@ def _gpu(handle: Any) -> Mapping[str, Any]:
     import pynvml
 
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-    return {
-        "name": pynvml.nvmlDeviceGetName(handle),
-        "memory_bytes": pynvml.nvmlDeviceGetMemoryInfo(handle).total,
-        "compute_capability": f"{major}.{minor}",
-    }
+    gpu = {"name": pynvml.nvmlDeviceGetName(handle), "compute_capability": f"{major}.{minor}"}
+    try:
+        return {**gpu, "memory_bytes": pynvml.nvmlDeviceGetMemoryInfo(handle).total}
+    except pynvml.NVMLError_NotSupported:  # the GPU shares the machine's memory
+        return gpu
 
 
 def _meminfo(root: Path) -> dict[str, int]:

@@ -31,6 +31,12 @@ _COUNTS = (
     "nan_count", "inf_count", "parity_samples",
 )  # fmt: skip
 
+# The columns that are computed here, over all records at once.
+_OWN = (
+    "run", "case_id", "group", "machine", "p50_ms", "p50_low_ms", "p50_high_ms", "mean_ms", "min_ms",
+    "p90_ms", "p99_ms", "throughput_per_s", "samples", "ratio", "ratio_low", "ratio_high", "verdict",
+)  # fmt: skip
+
 # Numbers even where no case has one: a column of None would be a column of objects.
 _FLOATS = ("_ms", "_mib", "_seconds", "_error", "cosine", "sqnr_db", "noise_floor")
 
@@ -104,6 +110,15 @@ class Runs:
         """The fastest case that agrees with the reference, for every group of every run."""
         return self._recommendations
 
+    @property
+    def metric_columns(self) -> tuple[str, ...]:
+        """The columns of the table that hold task metrics, each in 0..1 and 1 for full agreement."""
+        return tuple(self._found.metrics)
+
+    @cached_property
+    def _found(self) -> columns.Found:
+        return columns.found(self._records, RESERVED)
+
     @cached_property
     def _records(self) -> tuple[Record, ...]:
         return tuple(record for _, record in self.rows)
@@ -125,9 +140,7 @@ class Runs:
 
     def _plan_numbers(self, name: str) -> Floats:
         """What each record's suite says under `measure`."""
-        return np.array(
-            [plan_number(results.suite, name) for results, _ in self.rows], dtype=np.float64
-        )
+        return np.array([plan_number(results.suite, name) for results, _ in self.rows], dtype=np.float64)
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
@@ -142,8 +155,8 @@ class Runs:
         machine = {"machine": [results.environment.machine for results, _ in self.rows]}
         fixed = columns.fixed(records) | machine
         timed = self._timing_columns(identity, fixed)
-        taken = [*identity, *fixed, *timed]
-        frame = pd.DataFrame(identity | fixed | timed | columns.found(records, taken))
+        found = self._found
+        frame = pd.DataFrame({**identity, **fixed, **timed, **found.sizes, **found.metrics, **found.nodes})
         names = [str(name) for name in frame.columns]
         counts = [name for name in names if name in _COUNTS or name.startswith("nodes_")]
         floats = [name for name in names if name.endswith(_FLOATS)]
@@ -244,6 +257,10 @@ class Runs:
         return {rival for (_, rival), word in zip(together, words, strict=True) if word == "faster"}
 
 
+# What a size, a metric or a provider cannot be called: all columns that every table has.
+RESERVED = frozenset((*_OWN, *columns.NAMES))
+
+
 def load_results(*folders: str | Path) -> Runs:
     """What the results folders hold. Raises StoreError where one of them is none."""
     return Runs(tuple(store.load(Path(folder)) for folder in folders))
@@ -266,7 +283,7 @@ def write_reports(runs: Runs, folder: str | Path, reporters: Sequence[str] = REP
         target.mkdir(parents=True, exist_ok=True)
         return tuple(path for plugin in loaded for path in plugin.write(runs, target))
     except OSError as error:
-        raise StoreError(f"cannot write the reports into {target}: {error.strerror}") from error
+        raise StoreError(f"cannot write the reports into {target}: {error.strerror or error}") from error
 
 
 def plan_number(suite: Mapping[str, Any], name: str) -> float:
@@ -282,9 +299,9 @@ def _together(one: Measurement | None, other: Measurement | None) -> bool:
 
 # What a reader looks for first stands first; the rest follows as it comes.
 _FIRST = (
-    "run", "case_id", "group", "model", "weights", "family", "source", "task", "path", "precision", "backend",
-    "provider", "provider_options", "batch", "threads", "threads_inter_op", "dataset", "dynamic_axes",
-    "outcome", "stage", "reason", "hint", "p50_ms", "p50_low_ms", "p50_high_ms", "ratio", "ratio_low",
+    "run", "case_id", "group", "model", "weights", "family", "source", "task", "shape", "path", "precision",
+    "backend", "provider", "provider_options", "batch", "threads", "threads_inter_op", "dataset",
+    "dynamic_axes", "outcome", "stage", "reason", "hint", "p50_ms", "p50_low_ms", "p50_high_ms", "ratio", "ratio_low",
     "ratio_high", "verdict", "is_baseline", "throughput_per_s", "mean_ms", "min_ms", "p90_ms", "p99_ms",
 )  # fmt: skip
 

@@ -38,6 +38,9 @@ _DOING: Mapping[Stage, str] = {
     "verify": "verifying",
     "measure": "measuring",
 }
+_BUILDING = (_DOING["reference"], _DOING["build"])
+_RUNNING = "Ctrl-C stops after what is in hand"
+_STOPPING = "stopping after what is in hand; Ctrl-C again stops at once"
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class State:
     @property
     def active(self) -> bool:
         """Whether something happens with the case now."""
-        return not self.finished and self.word != "waiting"
+        return not self.finished and self.word not in ("waiting", "built")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class Board:
     @classmethod
     def of(cls, cases: Sequence[Case], done: Sequence[Record]) -> Board:
         """The board before anything happened; `done` was finished before (on resume)."""
-        return cls({case.id: State(short_title(case)) for case in cases}, len(done))
+        titles = short_titles(cases)
+        return cls({case.id: State(titles[case.id]) for case in cases}, len(done))
 
     @property
     def finished(self) -> int:
@@ -82,8 +86,12 @@ class Board:
         return self.done_before + len(self.states)
 
     def entered(self, case: Case, stage: Stage) -> Board:
-        """The board after a case entered a stage."""
-        return self._with(case, word=_DOING[stage])
+        """The board after a case entered a stage. One is built at a time, so the one before it is done."""
+        states = {
+            id_: replace(state, word="built") if state.word in _BUILDING else state
+            for id_, state in self.states.items()
+        }
+        return replace(self, states=states)._with(case, word=_DOING[stage])
 
     def measured(self, case: Case, latency_ns: float, rounds: int, replicate: int) -> Board:
         """The board after a block."""
@@ -137,6 +145,7 @@ class LiveTable:
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._board = Board({})
         self._drawn_at = 0.0
+        self._footer = _RUNNING
 
     def __enter__(self) -> LiveTable:
         self._live.start()
@@ -171,10 +180,14 @@ class LiveTable:
         self._board = self._board.recorded(record)
         self._draw()
 
+    def interrupted(self) -> None:
+        """Says that Ctrl-C was understood; drawn with the next event, because a signal may come at any time."""
+        self._footer = _STOPPING
+
     def _draw(self) -> None:
         self._drawn_at = self._board.elapsed_seconds
         width, height = self._console.size
-        self._live.update(view(self._board, width, height), refresh=True)
+        self._live.update(view(self._board, width, height, self._footer), refresh=True)
 
 
 class PlainLines:
@@ -203,12 +216,11 @@ class PlainLines:
     def entered(self, case: Case, stage: Stage) -> None:
         """Says the stage, the first time: every replicate loads and measures again."""
         self._board = self._board.entered(case, stage)
-        if (case.id, stage) not in self._said:
-            self._said.add((case.id, stage))
-            self._event(_DOING[stage], case)
+        self._once(case, stage)
 
     def measured(self, case: Case, latency_ns: float, rounds: int, replicate: int) -> None:
-        """Takes note: blocks come several a second."""
+        """Says that it is measured, the first time: blocks come several a second."""
+        self._once(case, "measure")
         self._board = self._board.measured(case, latency_ns, rounds, replicate)
 
     def time_left(self, elapsed_seconds: float, remaining_seconds: float | None) -> None:
@@ -224,6 +236,15 @@ class PlainLines:
             said = f": p50 {milliseconds(state.latency_ns / 1e6)} ms, {state.rounds} rounds{said}"
         self._event(record.outcome, record.case, said)
 
+    def interrupted(self) -> None:
+        """Says that Ctrl-C was understood."""
+        self._say(_STOPPING)
+
+    def _once(self, case: Case, stage: Stage) -> None:
+        if (case.id, stage) not in self._said:
+            self._said.add((case.id, stage))
+            self._event(_DOING[stage], case)
+
     def _event(self, word: str, case: Case, said: str = "") -> None:
         board = self._board
         self._say(
@@ -234,7 +255,7 @@ class PlainLines:
         self._console.print(Text(clean(line)), soft_wrap=True)
 
 
-def view(board: Board, width: int, height: int) -> RenderableType:
+def view(board: Board, width: int, height: int, footer: str = _RUNNING) -> RenderableType:
     """The board as it fits a terminal of this size: what is active first, then what comes, then what was."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=True, header_style="dim")
     table.add_column("case", no_wrap=True, overflow="ellipsis", ratio=1)
@@ -250,7 +271,7 @@ def view(board: Board, width: int, height: int) -> RenderableType:
             str(state.rounds or ""),
             "" if state.replicate is None else str(state.replicate + 1),
         )
-    return Group(table, Text(), _bar(board, width), Text("Ctrl-C stops after what is in hand", style="dim"))
+    return Group(table, Text(), _bar(board, width), Text(footer, style="dim"))
 
 
 def visible(states: Sequence[State], count: int) -> tuple[State, ...]:
@@ -264,11 +285,23 @@ def visible(states: Sequence[State], count: int) -> tuple[State, ...]:
     return tuple(states[i] for i in sorted([*active, *waiting, *ended][:count]))
 
 
-def short_title(case: Case) -> str:
-    """The case in the width of a terminal: path and runtime first, because sizes repeat."""
-    sizes = " ".join(f"{name[0]}{size}" for name, size in case.shape.items())
-    runtime = f"{case.backend.label} {short_provider(case.backend.provider)}"
-    return clean(f"{case.path_label} | {runtime} | {sizes} | {case.model.name}")
+def short_titles(cases: Sequence[Case]) -> dict[str, str]:
+    """The cases in the width of a terminal, by id: path and runtime, then what is not the same for all."""
+    several_models = len({case.model.name for case in cases}) > 1
+    differ = {name for case in cases for name, size in case.shape.items() if size != cases[0].shape.get(name)}
+    return {
+        case.id: clean(
+            " | ".join(
+                [
+                    *([case.model.name] if several_models else []),
+                    case.path_label,
+                    f"{case.backend.label} {short_provider(case.backend.provider)}",
+                    *(f"{name}={size}" for name, size in case.shape.items() if name in differ),
+                ]
+            )
+        )
+        for case in cases
+    }
 
 
 def continue_command(folder: Path) -> str:

@@ -75,6 +75,8 @@ def judge(
 ) -> Parity:
     """The judgement with every reason why it is not passed; `reasons` are those known before."""
     found = [*reasons]
+    if not outputs and not reasons:
+        found.append("no output was compared")
     for output in outputs:
         found += _violations(output, gate.tolerance, gate.noise_floor)
     for name, least in gate.tolerance.metrics.items():

@@ -33,6 +33,8 @@ Handler = Callable[[Message], Mapping[str, Any]]
 
 DETAIL_BYTES = 4000
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# A process whose pipe has ended is ending: the kernel needs milliseconds, a core dump a second or two.
+_SECONDS_TO_END = 5.0
 
 # The child loads this very package by its place, so that a foreign interpreter needs no installation of
 # benchbox and sees none of our site-packages.
@@ -103,9 +105,8 @@ class Child:
         Raises Unavailable and StageError as the child raised them, ChildDied where it ended or answered
         with something that is no message, ChildTimeout where it took too long (its group is killed).
         """
-        line = json.dumps({"verb": verb, **content}).encode() + b"\n"
         try:
-            _write_all(self._writer, line)
+            _write_all(self._writer, _line({"verb": verb, **content}))
         except BrokenPipeError:
             raise self._died() from None
         return self._unwrap(self._read_line())
@@ -156,7 +157,12 @@ class Child:
 
     def _died(self) -> ChildDied:
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        code = self._process.wait()
+        try:
+            code = self._process.wait(timeout=_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            detail = self._tail()
+            self.kill()
+            return ChildDied("the process closed its pipe without an answer; it was killed", detail=detail)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         detail = self._tail()
         self.kill()
@@ -166,8 +172,9 @@ class Child:
     def _timed_out(self) -> ChildTimeout:
         from benchbox import memory
 
+        peak: int | None = None
         with contextlib.suppress(OSError):
-            peak: int | None = memory.peak_bytes(self._process.pid)
+            peak = memory.peak_bytes(self._process.pid)
         detail = self._tail()
         self.kill()
         return ChildTimeout(
@@ -209,6 +216,7 @@ def serve(handlers: Mapping[str, Handler], reader: int, writer: int, address_spa
     from benchbox import memory
 
     _die_with_parent()
+    _keep_from_grandchildren(reader, writer)
     if address_space_bytes:
         memory.limit_address_space(address_space_bytes)
     with os.fdopen(reader, "rb") as messages:
@@ -216,22 +224,26 @@ def serve(handlers: Mapping[str, Handler], reader: int, writer: int, address_spa
             message = json.loads(line)
             answer = _answer(handlers[message.pop("verb")], message)
             try:
-                _write_all(writer, json.dumps(answer, allow_nan=False).encode() + b"\n")
+                _write_all(writer, answer)
             except BrokenPipeError:
                 return
 
 
-def _answer(handler: Handler, message: Message) -> Mapping[str, Any]:
+def _answer(handler: Handler, message: Message) -> bytes:
     try:
-        return handler(message)
+        return _line(handler(message))
     except Unavailable as error:
-        return {"error": {"kind": "unavailable", "reason": error.reason, "hint": error.hint}}
+        return _line({"error": {"kind": "unavailable", "reason": error.reason, "hint": error.hint}})
     except BenchboxError as error:
-        return _failure(str(error))
+        return _line(_failure(str(error)))
     except MemoryError as error:
-        return _failure(f"out of memory: {error}".rstrip(": "))
+        return _line(_failure(f"out of memory: {error}".rstrip(": ")))
     except Exception as error:  # a child's boundary: whatever it was becomes a record
-        return _failure(_reason(error))
+        return _line(_failure(_reason(error)))
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, allow_nan=False).encode() + b"\n"
 
 
 def _failure(reason: str) -> Mapping[str, Any]:
@@ -253,6 +265,19 @@ def _reason(error: Exception) -> str:
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _keep_from_grandchildren(*descriptors: int) -> None:
+    """A grandchild that held the pipe would hide the end of the child from its parent."""
+
+    def close() -> None:
+        for descriptor in descriptors:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    os.register_at_fork(after_in_child=close)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

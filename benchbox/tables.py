@@ -68,7 +68,7 @@ class Row:
 
 
 def rows(
-    frame_rows: Sequence[Mapping[str, Any]], cases: Mapping[str, Case], best: Collection[int] = ()
+    frame_rows: Sequence[Mapping[Any, Any]], cases: Mapping[str, Case], best: Collection[int] = ()
 ) -> tuple[Row, ...]:
     """Rows of the frame, as the table wants them; `cases` by id, `best` by position."""
     runtimes = _runtimes(list(cases.values()))
@@ -103,7 +103,7 @@ def reasons(records: Sequence[Record]) -> RenderableType:
     table.add_column(overflow="fold", ratio=1)
     for (outcome, stage, reason, hint), members in by_reason.items():
         table.add_row(_word(outcome), Group(*_because(stage, reason, hint, members)))
-    return Group(table, Text()) if by_reason else Text("", end="")
+    return Group(table, Text()) if by_reason else Group()
 
 
 def places(results: Sequence[Path], reports: Sequence[Path]) -> Text:
@@ -194,7 +194,7 @@ def short_provider(provider: str) -> str:
     return provider.removesuffix("ExecutionProvider") or provider
 
 
-def _row(values: Mapping[str, Any], case: Case, runtimes: Mapping[str, str]) -> Row:
+def _row(values: Mapping[Any, Any], case: Case, runtimes: Mapping[str, str]) -> Row:
     return Row(
         heading="",
         path=clean(case.path_label),
@@ -206,10 +206,16 @@ def _row(values: Mapping[str, Any], case: Case, runtimes: Mapping[str, str]) -> 
         ratio=_known(values["ratio"]),
         ratio_low=_known(values["ratio_low"]),
         ratio_high=_known(values["ratio_high"]),
-        verdict=values["verdict"] if isinstance(values["verdict"], str) else "",
+        verdict=_verdict(values),
         peak_memory_mib=_known(values["peak_memory_mib"]),
         cosine=_known(values["cosine"]),
     )
+
+
+def _verdict(values: Mapping[Any, Any]) -> str:
+    if values["is_baseline"]:
+        return "baseline"
+    return values["verdict"] if isinstance(values["verdict"], str) else ""
 
 
 def _known(value: Any) -> float | None:
@@ -225,9 +231,11 @@ def _heading(case: Case, run: str = "") -> str:
 def _choice(members: Sequence[Row]) -> Iterator[Text]:
     """Which case to ship, where more than one was measured."""
     best = [f"{row.path} on {row.runtime}" for row in members if row.best]
-    if sum(row.p50_ms is not None for row in members) > 1 and best:
-        word = "fastest that agrees" if len(best) == 1 else "not told apart"
-        yield Text(f"{word}: {'; '.join(best)}", style="green")
+    timed = sum(row.p50_ms is not None for row in members)
+    if timed > 1 and len(best) == 1:
+        yield Text(f"fastest that agrees with the reference: {best[0]}", style="green")
+    elif len(best) > 1:
+        yield Text(f"no proven fastest among {len(best)} that agree: measure longer, or on a quieter machine")
 
 
 def _runtimes(cases: Sequence[Case]) -> dict[str, str]:
@@ -285,8 +293,13 @@ def _p50(row: Row) -> Text:
     point = Text(milliseconds(row.p50_ms))
     if row.p50_low_ms is None or row.p50_high_ms is None:
         return point
-    low, high = (milliseconds(bound, like=row.p50_ms) for bound in (row.p50_low_ms, row.p50_high_ms))
+    low, high = (_bound(bound, row.p50_ms) for bound in (row.p50_low_ms, row.p50_high_ms))
     return _two_lines(point, f"{low}-{high}")
+
+
+def _bound(bound: float, point: float) -> str:
+    """As many decimals as the point has, but no more than fit: an interval may reach far."""
+    return milliseconds(bound, like=max(bound, point))
 
 
 def _ratio(row: Row) -> Text:
@@ -304,7 +317,9 @@ def _two_lines(first: Text, second: str) -> Text:
 
 
 def _three_digits(ratio: float) -> str:
-    return f"{ratio:.{max(0, min(2, 2 - math.floor(math.log10(ratio))))}f}" if ratio > 0 else f"{ratio:.2f}"
+    if ratio >= 1000:  # an interval of two noisy processes can be as wide as that
+        return ">999"
+    return f"{ratio:.{max(0, min(2, 2 - math.floor(math.log10(ratio))))}f}" if ratio > 0 else "0.00"
 
 
 def _cosine(value: float) -> str:
@@ -387,8 +402,9 @@ def _int8_kernels(features: Sequence[str]) -> str:
 
 
 def _gpu(gpu: Mapping[str, Any]) -> str:
-    memory_gib = gpu.get("memory_bytes", 0) / 2**30
-    return f"{gpu.get('name')}, {memory_gib:.0f} GiB, compute capability {gpu.get('compute_capability')}"
+    size_bytes = gpu.get("memory_bytes")
+    memory = f"{size_bytes / 2**30:.0f} GiB" if size_bytes else "the machine's memory"
+    return f"{gpu['name']}, {memory}, compute capability {gpu['compute_capability']}"
 
 
 def _plain_table(*, header: bool = True) -> Table:

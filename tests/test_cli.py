@@ -78,7 +78,8 @@ SKIPPED = record(
 def row(of: Case, outcome: str = "ok", **values: Any) -> dict[str, Any]:
     """A row of the frame with the columns that the table reads; NaN where nothing is known, as in pandas."""
     unknown = dict.fromkeys(COLUMNS, float("nan"))
-    return {"case_id": of.id, "outcome": outcome, **unknown, **values}
+    head = {"run": "a run", "case_id": of.id, "is_baseline": False}
+    return {**head, "outcome": outcome, **unknown, **values}
 
 
 def rendered(what: Any, width: int = 80) -> list[str]:
@@ -96,6 +97,9 @@ class Runs:
 
     def to_pandas(self) -> Runs:
         return self
+
+    def recommend(self) -> Sequence[Any]:
+        return ()
 
     def to_dict(self, orient: str) -> list[dict[str, Any]]:
         assert orient == "records"
@@ -362,7 +366,7 @@ class TestFinalTable:
             p50_ms=1254.31,
             p50_low_ms=1251.07,
             p50_high_ms=1257.4,
-            verdict="baseline",
+            is_baseline=True,
             peak_memory_mib=12750.2,
             cosine=1.0,
         ),
@@ -417,6 +421,41 @@ onnxruntime CPU
         assert lines == [*self.GOLDEN.splitlines(), ""]
         assert max(map(len, lines)) <= 80
 
+    def test_an_interval_that_reaches_far_still_fits(self) -> None:
+        """Two processes on a busy machine can differ so much that the interval says nothing."""
+        wild = row(
+            ONNX,
+            p50_ms=0.27,
+            p50_low_ms=0.0071,
+            p50_high_ms=1032.1,
+            ratio=0.07,
+            ratio_low=0.0,
+            ratio_high=3e6,
+        )
+        lines = rendered(tables.results_table(tables.rows([wild], {ONNX.id: ONNX})))
+        assert lines[3] == "onnxruntime CPU                     0.0071-1,032 0.07 (0.00->999)"
+
+    @pytest.mark.parametrize(
+        ("best", "said"),
+        [
+            ({1}, ["fastest that agrees with the reference: onnx on onnxruntime CPU"]),
+            ({0, 1}, ["no proven fastest among 2 that agree: measure longer, or on a quieter machine"]),
+            (set(), []),
+        ],
+    )
+    def test_what_to_ship_is_said_where_it_is_proven(self, best: set[int], said: list[str]) -> None:
+        both = [row(TORCH, p50_ms=2.0), row(ONNX, p50_ms=1.0)]
+        lines = rendered(tables.results_table(tables.rows(both, {c.id: c for c in (TORCH, ONNX)}, best)))
+        assert lines[6:] == [*said, ""]
+
+    def test_several_runs_are_apart(self) -> None:
+        two = [{**row(ONNX), "run": name} for name in ("before", "after")]
+        lines = rendered(tables.results_table(tables.rows(two, {ONNX.id: ONNX})))
+        assert [line for line in lines if "vit-tiny" in line] == [
+            "before: vit-tiny (random weights), batch=1 image_size=32",
+            "after: vit-tiny (random weights), batch=1 image_size=32",
+        ]
+
     def test_what_cases_differ_in_is_said_beside_the_runtime(self) -> None:
         threads = replace(ONNX, backend=replace(ONNX.backend, threads=Threads(4, 2)))
         old = replace(ONNX, opset=13, dynamic_axes=False)
@@ -429,7 +468,7 @@ onnxruntime CPU
         ]
 
     def test_names_are_text_and_never_markup_or_control(self) -> None:
-        """A model called `[red]x[/]` with an escape sequence in it shows as it is written, less the escape."""
+        """A model called `[red]x[/]` with an escape sequence in it shows as written, less the escape."""
         evil = replace(ONNX, model=replace(ONNX.model, name="[red]x[/]\x1b[31m\n"))
         lines = rendered(tables.results_table(tables.rows([row(evil)], {evil.id: evil})))
         assert lines[0] == "[red]x[/] [31m  (random weights), batch=1 image_size=32"
@@ -441,10 +480,10 @@ onnxruntime CPU
             replace(other, case=replace(CUDA, opset=opset), stage="plan", reason="no CUDA", hint="get one")
             for opset in (17, 18, 19, 20)
         ]
-        assert rendered(tables.reasons([FAILED, *skips, record(ONNX)]), width=100) == [
+        assert rendered(tables.reasons([FAILED, *skips, record(ONNX)]), width=91) == [
             "failed   build: killed by SIGKILL",
-            "           vit-tiny | onnx + int8_static(samples=32) | onnxruntime | CPUExecutionProvider | batch=8",
-            "         image_size=32",
+            "           vit-tiny | onnx + int8_static(samples=32) | onnxruntime | CPUExecutionProvider |",
+            "         batch=8 image_size=32",
             "           | second",
             "           | third",
             "           | fourth",
@@ -478,13 +517,34 @@ class TestLive:
         )
         assert rendered(live.view(board, width=80, height=30)) == [
             "case                                          state        p50 ms rounds process",
-            "torch | pytorch cpu | b1 i32 | vit-tiny       measuring     254.3     12       2",
-            "onnx | onnxruntime CPU | b1 i32 | vit-tiny    loading",
+            "torch | pytorch cpu | batch=1                 measuring     254.3     12       2",
+            "onnx | onnxruntime CPU | batch=1              loading",
             "onnx + int8_static(samples=32) | onnxruntime… failed",
-            "onnx | onnxruntime CUDA | b1 i32 | vit-tiny   waiting",
+            "onnx | onnxruntime CUDA | batch=1             waiting",
             "",
             "━━━━━━━━╸                           1/4 done, 1 not ok, 1:02:05, about 1:05 left",
             "Ctrl-C stops after what is in hand",
+        ]
+
+    def test_one_case_is_built_at_a_time(self) -> None:
+        """Nobody says that a build has ended: the next one has begun."""
+        board = live.Board.of(CASES, done=[]).entered(TORCH, "build").entered(ONNX, "reference")
+        assert [state.word for state in board.states.values()] == ["built", "reference", "waiting", "waiting"]
+        assert [state.active for state in board.states.values()] == [False, True, False, False]
+
+    def test_a_title_has_what_tells_cases_apart(self) -> None:
+        other = replace(ONNX, model=replace(ONNX.model, name="deit"))
+        assert list(live.short_titles([TORCH, ONNX]).values()) == [
+            "torch | pytorch cpu",
+            "onnx | onnxruntime CPU",
+        ]
+        assert list(live.short_titles([ONNX, INT8]).values()) == [
+            "onnx | onnxruntime CPU | batch=1",
+            "onnx + int8_static(samples=32) | onnxruntime CPU | batch=8",
+        ]
+        assert list(live.short_titles([ONNX, other]).values()) == [
+            "vit-tiny | onnx | onnxruntime CPU",
+            "deit | onnx | onnxruntime CPU",
         ]
 
     def test_a_low_terminal_shows_what_is_active_and_what_comes_next(self) -> None:

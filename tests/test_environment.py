@@ -8,8 +8,10 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -239,6 +241,56 @@ class TestDescribe:
         detached = write(tmp_path / "c", {".git/HEAD": "0123abcd\n"})
         folders = (branch, packed, detached, tmp_path)
         assert [environment.git_commit(f) for f in folders] == ["abc123", "def456", "0123abcd", None]
+
+
+class NotSupported(Exception):
+    """What NVML says of a question that the GPU has no answer to."""
+
+
+def nvml(gpus: Sequence[str], unified: bool = False) -> ModuleType:
+    """A driver with these GPUs of 80 GiB, or with GPUs that share the machine's memory."""
+
+    def memory(handle: int) -> SimpleNamespace:
+        if unified:
+            raise NotSupported
+        return SimpleNamespace(total=80 * GIB)
+
+    fake = ModuleType("pynvml")
+    fake.NVMLError = fake.NVMLError_NotSupported = NotSupported
+    fake.nvmlInit = fake.nvmlShutdown = lambda: None
+    fake.nvmlDeviceGetCount = lambda: len(gpus)
+    fake.nvmlDeviceGetHandleByIndex = lambda index: index
+    fake.nvmlDeviceGetName = lambda handle: gpus[handle]
+    fake.nvmlDeviceGetCudaComputeCapability = lambda handle: (9, 0)
+    fake.nvmlDeviceGetMemoryInfo = memory
+    fake.nvmlSystemGetDriverVersion = lambda: "580.1"
+    return fake
+
+
+class TestGpu:
+    def test_each_gpu_is_described_and_the_driver_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pynvml", nvml(["H100", "L4"]))
+        described = environment.describe()
+        assert described.driver == "580.1"
+        assert described.gpus == (
+            {"name": "H100", "compute_capability": "9.0", "memory_bytes": 80 * GIB},
+            {"name": "L4", "compute_capability": "9.0", "memory_bytes": 80 * GIB},
+        )
+
+    def test_a_gpu_without_memory_of_its_own_has_no_size(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pynvml", nvml(["GB10"], unified=True))
+        assert environment.describe().gpus == ({"name": "GB10", "compute_capability": "9.0"},)
+
+    def test_without_a_driver_there_are_no_gpus(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        fake = nvml(["never seen"])
+
+        def no_library() -> None:
+            raise NotSupported
+
+        fake.nvmlInit = no_library
+        monkeypatch.setitem(sys.modules, "pynvml", fake)
+        described = environment.describe()
+        assert (described.gpus, described.driver) == ((), None)
 
 
 class TestNoise:

@@ -194,9 +194,7 @@ def test_the_file_names_no_path_of_the_exporting_machine(tmp_path: Path, exporte
 
 @BOTH
 def test_an_axis_that_the_graph_does_not_have_is_an_error(tmp_path: Path, exporter: Any) -> None:
-    wrong = Signature(
-        inputs=SIGNATURE.inputs, outputs=(TensorSpec("logits", "float32", ("batch", 11)),)
-    )
+    wrong = Signature(inputs=SIGNATURE.inputs, outputs=(TensorSpec("logits", "float32", ("batch", 11)),))
     with pytest.raises(StageError, match=r"logits has the axes \['batch', 10\] .* \['batch', 11\]"):
         exporter.export(job(exporter, signature=wrong), tmp_path)
 
@@ -262,7 +260,7 @@ def test_a_module_that_cannot_be_exported_is_an_error_with_its_reason(tmp_path: 
         def forward(self, x: Any) -> tuple[Any, ...]:
             return (t.linalg.eigvalsh(x),)
 
-    with pytest.raises(StageError, match="torch.onnx.export at opset 17: UnsupportedOperatorError"):
+    with pytest.raises(StageError, match=r"torch\.onnx\.export at opset 17: UnsupportedOperatorError"):
         onnx.export(job(onnx, module=Unsupported().eval()), tmp_path)
 
 

@@ -175,9 +175,12 @@ def test_an_answer_with_nan_in_it_is_no_answer(start: Start) -> None:
         start().ask("not_finite")
 
 
-def test_a_child_that_closes_its_pipe_and_lives_is_ended(start: Start) -> None:
-    child = start(timeout_seconds=5.0)
-    with pytest.raises(ChildDied):
+def test_a_child_that_closes_its_pipe_and_lives_is_ended(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_SECONDS_TO_END", 0.2)
+    child = start()
+    with pytest.raises(ChildDied, match="closed its pipe without an answer"):
         child.ask("close_pipe")
     assert is_gone(child.pid)
 

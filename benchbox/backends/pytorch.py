@@ -55,7 +55,7 @@ class TorchSession:
 
         if self.compiled:
             call()
-        return call
+        return call  # type: ignore[no-any-return,unused-ignore]  # torch is untyped here
 
     def run(self, feeds: Feeds) -> Outputs:
         """The outputs by name, float32 arrays where the module computes in less."""

@@ -47,10 +47,11 @@ def finish(job: ExportJob, model: Any, folder: Path, *, external_data: bool) -> 
     """
     _strip_paths(model)
     _check_axes(job, model)
+    description = _describe(model)
     external = write(model, folder, external_data=external_data)
     full_check = _check(folder / FILE)
     return {
-        **_describe(model),
+        **description,
         "external_data": external,
         "full_check": full_check,
         "verified": _verify(job, folder / FILE),
@@ -60,7 +61,7 @@ def finish(job: ExportJob, model: Any, folder: Path, *, external_data: bool) -> 
 def write(model: Any, folder: Path, *, external_data: bool) -> bool:
     """Writes `model.onnx`, with its weights in one file beside it above 2 GB, or where asked to.
 
-    Returns whether the weights are beside it.
+    Returns whether the weights are beside it; then the model in memory has lost them.
     """
     import onnx
 
@@ -74,7 +75,6 @@ def write(model: Any, folder: Path, *, external_data: bool) -> bool:
             location=DATA,
             size_threshold=_EXTERNAL_TENSOR_BYTES,
         )
-        onnx.load_external_data_for_model(model, str(folder))
     else:
         onnx.save_model(model, str(folder / FILE))
     return external
@@ -108,7 +108,7 @@ def _nodes(model: Any) -> Iterator[Any]:
 
 
 def _check_axes(job: ExportJob, model: Any) -> None:
-    """The graph's inputs and outputs are those of the signature; anonymous axes of outputs get their names."""
+    """The graph's inputs and outputs are the signature's; anonymous axes of outputs get their names."""
     _check_names("input", job.signature.inputs, model.graph.input)
     _check_names("output", job.signature.outputs, model.graph.output)
     sizes = _sizes(job, job.example)

@@ -5,9 +5,10 @@ The measurements behind `suggest` stand at the top of int8_dynamic.py and int8_s
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -225,6 +226,24 @@ def count_nodes(model: Any, op_types: Collection[str]) -> tuple[dict[str, int], 
     return dict(sorted(quantized.items())), dict(sorted(kept.items()))
 
 
+@contextlib.contextmanager
+def library_errors() -> Iterator[None]:
+    """What onnxruntime.quantization raises over a model, as StageError with its reason."""
+    import onnx
+
+    try:
+        yield
+    except (
+        ValueError,
+        KeyError,
+        AssertionError,
+        RuntimeError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
+        raise StageError(f"onnxruntime.quantization: {_files.first_line(error)}") from error
+
+
 def quant_type(word: IntType | None) -> Any:
     """onnxruntime's name of a type."""
     from onnxruntime.quantization import QuantType
@@ -251,13 +270,14 @@ def _preprocess(source: Path, target: Path, *, large: bool) -> str:
     try:
         quant_pre_process(str(source), str(target), **settings)
     except Exception as error:  # symbolic shape inference raises bare Exception, and whatever sympy raises
-        quant_pre_process(str(source), str(target), skip_symbolic_shape=True, **settings)
+        with library_errors():
+            quant_pre_process(str(source), str(target), skip_symbolic_shape=True, **settings)
         return f"without symbolic shapes, which failed: {_files.first_line(error)}"
     return "symbolic"
 
 
 def _drop_types_of_weights(graph: Any) -> None:
-    """`value_info` of weights, which the torch.export exporter writes, is stale once a weight is transposed."""
+    """`value_info` of weights, which the torch.export exporter writes, is wrong for a transposed weight."""
     weights = {tensor.name for tensor in graph.initializer}
     kept = [value for value in graph.value_info if value.name not in weights]
     del graph.value_info[:]

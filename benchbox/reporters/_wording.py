@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from benchbox.schema import Environment, MeasurePlan
+
 Row = Mapping[str, Any]
-"""A row of the table, by column name."""
+"""A row of the table, by column name; None where nothing was measured."""
 
 RANDOM_WEIGHTS = (
     "Random weights: latency and memory are the architecture's, agreement is with the same random model, "
@@ -19,14 +21,15 @@ RANDOM_WEIGHTS = (
 )
 
 # Symbols stand beside the words, so that colour is never the only carrier.
-SYMBOLS = {"ok": "✓", "mismatch": "≠", "skipped": "–", "failed": "✕"}
+SYMBOLS = {"ok": "✓", "mismatch": "≠", "skipped": "○", "failed": "✕"}
 
 
 @dataclass(frozen=True)
 class Group:
     """Cases that are compared with each other: one model, one shape, one run.
 
-    `labels` tell the rows apart; `best` are the recommended rows, the fastest first.
+    `labels` tell the rows apart; `best` are the recommended rows, the fastest first; `metrics` are the
+    columns of task metrics.
     """
 
     title: str
@@ -35,11 +38,17 @@ class Group:
     rows: tuple[Row, ...]
     labels: tuple[str, ...]
     best: tuple[int, ...]
+    metrics: tuple[str, ...]
 
     @property
     def baseline(self) -> str:
         """The label of the case that the others are compared with, or an empty string."""
-        return next((l for r, l in zip(self.rows, self.labels, strict=True) if r["is_baseline"]), "")
+        return next((label for r, label in zip(self.rows, self.labels, strict=True) if r["is_baseline"]), "")
+
+    def first(self, count: int) -> Group:
+        """The group with at most `count` rows."""
+        best = tuple(number for number in self.best if number < count)
+        return replace(self, rows=self.rows[:count], labels=self.labels[:count], best=best)
 
     @property
     def conclusion(self) -> str:
@@ -50,39 +59,39 @@ class Group:
             names = ", ".join(self.labels[number] for number in self.best)
             return f"The fastest cannot be told apart: {names}."
         row, label = self.rows[self.best[0]], self.labels[self.best[0]]
-        return f"{label} is the fastest that agrees with the reference: {'; '.join(_facts(row))}."
+        return (
+            f"{label} is the fastest that agrees with the reference: {'; '.join(_facts(row, self.metrics))}."
+        )
 
 
 def groups(runs: Any) -> tuple[Group, ...]:
     """The groups of all runs in the order of the table."""
-    rows: list[Row] = runs.to_pandas().to_dict("records")
+    frame = runs.to_pandas().astype(object)
+    rows: list[Row] = frame.where(frame.notna(), None).to_dict("records")
     members: dict[tuple[str, str], list[int]] = {}
     for number, row in enumerate(rows):
         members.setdefault((row["run"], row["group"]), []).append(number)
     best = {(advice.run, advice.group): advice.rows for advice in runs.recommend()}
     return tuple(
-        _group([rows[number] for number in numbers], [numbers.index(b) for b in best[key]])
+        _group(
+            [rows[number] for number in numbers], [numbers.index(b) for b in best[key]], runs.metric_columns
+        )
         for key, numbers in members.items()
     )
 
 
-def _group(rows: Sequence[Row], best: Sequence[int]) -> Group:
+def _group(rows: Sequence[Row], best: Sequence[int], metrics: Sequence[str]) -> Group:
     first = rows[0]
     weights = "random weights" if first["weights"] == "random" else f"{first['weights']} weights"
     return Group(
-        title=f"{first['model']}, {shape(first)}",
+        title=f"{first['model']}, {first['shape']}",
         weights=weights,
         machine=first["machine"],
         rows=tuple(rows),
         labels=_labels(rows),
         best=tuple(best),
+        metrics=tuple(name for name in metrics if any(row[name] is not None for row in rows)),
     )
-
-
-def shape(row: Row) -> str:
-    """`batch 1, image_size 224`."""
-    sizes = [("batch", row["batch"]), *((name, row[name]) for name in row["size_columns"])]
-    return ", ".join(f"{name} {integer(size)}" for name, size in sizes if known(size))
 
 
 def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -107,17 +116,9 @@ def short_provider(provider: str) -> str:
     return provider.removesuffix("ExecutionProvider") or provider
 
 
-def known(value: Any) -> bool:
-    """Whether a cell holds something: pandas says None, NaN or NA where nothing was measured."""
-    try:
-        return value is not None and bool(value == value)
-    except TypeError:  # pandas.NA has no truth value
-        return False
-
-
 def number(value: Any, digits: int = 4) -> str:
     """Significant digits without an exponent, thousands apart; empty where not known."""
-    if not known(value):
+    if value is None:
         return ""
     if not math.isfinite(value) or value == 0:
         return str(value)
@@ -127,24 +128,24 @@ def number(value: Any, digits: int = 4) -> str:
 
 def integer(value: Any) -> str:
     """A whole number with thousands apart; empty where not known."""
-    return f"{round(value):,}" if known(value) else ""
+    return f"{round(value):,}" if value is not None else ""
 
 
 def interval(low: Any, high: Any, like: float, digits: int = 4) -> str:
-    """`133.0 – 148.9`, with as many decimals as the point has; empty where there is none."""
-    if not (known(low) and known(high)):
+    """`133.0 to 148.9`, with as many decimals as the point has; empty where there is none."""
+    if low is None or high is None:
         return ""
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(like)))) if like else digits
-    return f"{low:,.{decimals}f} – {high:,.{decimals}f}"
+    return f"{low:,.{decimals}f} to {high:,.{decimals}f}"
 
 
 def latency(row: Row) -> str:
-    """`140.7 (133.0 – 148.9)`, in ms."""
+    """`140.7 (133.0 to 148.9)`, in ms."""
     return _with_interval(row, "p50_ms", "p50_low_ms", "p50_high_ms", 4)
 
 
 def ratio(row: Row) -> str:
-    """`0.453 (0.441 – 0.466)`: time over the baseline's."""
+    """`0.453 (0.441 to 0.466)`: time over the baseline's."""
     return _with_interval(row, "ratio", "ratio_low", "ratio_high", 3)
 
 
@@ -157,47 +158,115 @@ def verdict(row: Row) -> str:
 
 def cosine(value: Any) -> str:
     """Five decimals, rounded down: a candidate that differs never reads 1.00000."""
-    return f"{math.floor(value * 1e5) / 1e5:.5f}" if known(value) else ""
+    return f"{math.floor(value * 1e5) / 1e5:.5f}" if value is not None else ""
 
 
 def error(value: Any) -> str:
     """`2.0e-06`; empty where not known."""
-    return f"{value:.1e}" if known(value) else ""
+    return f"{value:.1e}" if value is not None else ""
 
 
 def percent(value: Any) -> str:
     """`99.5 %`, rounded down."""
-    return f"{math.floor(value * 1000) / 10:g} %" if known(value) else ""
-
-
-def metric_names(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The task metrics that any of the rows has."""
-    names = rows[0]["metric_columns"] if rows else ()
-    return tuple(name for name in names if any(known(row[name]) for row in rows))
+    return f"{math.floor(value * 1000) / 10:g} %" if value is not None else ""
 
 
 def _with_interval(row: Row, point: str, low: str, high: str, digits: int) -> str:
     value = row[point]
-    bounds = interval(row[low], row[high], value, digits) if known(value) else ""
+    bounds = interval(row[low], row[high], value, digits) if value is not None else ""
     return f"{number(value, digits)} ({bounds})" if bounds else number(value, digits)
 
 
-def _facts(row: Row) -> list[str]:
+def _facts(row: Row, metrics: Sequence[str]) -> list[str]:
     facts = [f"{latency(row)} ms"]
-    if known(row["ratio"]):
-        facts.append(f"{ratio(row)} times the latency of the reference, {_times(row)}")
-    if known(row["peak_above_empty_mib"]):
+    if row["ratio"] is not None:
+        facts.append(f"{ratio(row)} times the latency of the reference, {times(row)}")
+    if row["peak_above_empty_mib"] is not None:
         facts.append(f"{integer(row['peak_above_empty_mib'])} MiB at its peak above an empty process")
-    if known(row["artifact_size_mib"]):
+    if row["artifact_size_mib"] is not None:
         facts.append(f"{number(row['artifact_size_mib'], 3)} MiB on disk")
-    if known(row["cosine"]):
+    if row["cosine"] is not None:
         facts.append(f"worst cosine {cosine(row['cosine'])}")
-    facts += [
-        f"{name.replace('_', ' ')} {percent(row[name])}" for name in metric_names([row])
-    ]
+    facts += [f"{name.replace('_', ' ')} {percent(row[name])}" for name in metrics]
     return facts
 
 
-def _times(row: Row) -> str:
-    """`2.21x as fast`."""
-    return f"{1 / row['ratio']:.2f}x as fast" if row["ratio"] > 0 else ""
+def times(row: Row) -> str:
+    """`2.21x as fast`: the reference's time over this one's."""
+    return f"{1 / row['ratio']:.2f}x as fast" if row["ratio"] else ""
+
+
+def details(row: Row) -> list[tuple[str, str]]:
+    """What the table has no column for, a name and a value each; what is not known is left out."""
+    pairs = [
+        ("precision", row["precision"]),
+        ("opset", integer(row["opset"])),
+        ("threads", f"{row['threads']} intra-op, {row['threads_inter_op']} inter-op"),
+        ("data", row["dataset"]),
+        ("p90 ms", number(row["p90_ms"])),
+        ("p99 ms", number(row["p99_ms"])),
+        ("minimum ms", number(row["min_ms"])),
+        ("mean ms", number(row["mean_ms"])),
+        ("first call ms", number(row["first_call_ms"])),
+        ("first call of a block ms", number(row["cold_ms"])),
+        ("calls timed", integer(row["samples"])),
+        ("processes, rounds", _both(row["replicates"], row["rounds"])),
+        ("disturbed blocks", integer(row["disturbed_blocks"]) if row["disturbed_blocks"] else None),
+        ("stopped by", row["stopped_by"]),
+        ("load seconds", number(row["load_seconds"], 3)),
+        ("peak MiB in all", integer(row["peak_memory_mib"])),
+        ("device MiB", integer(row["device_memory_mib"])),
+        ("build seconds", number(row["build_seconds"], 3)),
+        ("SQNR dB", number(row["sqnr_db"], 3)),
+        ("mean abs error", error(row["mean_abs_error"])),
+        ("max rel error", error(row["max_rel_error"])),
+        ("fp32 noise floor", error(row["noise_floor"])),
+        ("parity", row["parity_reasons"]),
+        ("nodes", row["nodes"]),
+        ("artifact SHA-256", row["artifact_sha256"]),
+        ("case", row["case_id"]),
+    ]
+    return [(name, value) for name, value in pairs if value]
+
+
+def _both(replicates: int | None, rounds: int | None) -> str:
+    return "" if replicates is None else f"{replicates}, {rounds}"
+
+
+def facts(environment: Environment) -> list[tuple[str, str]]:
+    """The machine and what is installed on it, a name and a value each; what is not known is left out."""
+    limits = []
+    if environment.cpu_limit is not None:
+        limits.append(f"{environment.cpu_limit:g} cores")
+    if environment.memory_limit_bytes is not None:
+        limits.append(f"{environment.memory_limit_bytes / 2**30:.1f} GiB")
+    pairs = [
+        ("machine", environment.machine),
+        ("container limits", ", ".join(limits)),
+        ("virtualized", environment.virtualized),
+        ("frequency governor", environment.governor),
+        ("GPU driver", environment.driver),
+        ("kernel", environment.kernel),
+        ("CPU features", " ".join(environment.cpu_features)),
+        ("Python", environment.python),
+        ("packages", ", ".join(f"{name} {version}" for name, version in environment.packages.items())),
+        ("benchbox", environment.benchbox),
+        ("commit", environment.git_commit),
+    ]
+    return [(name, value) for name, value in pairs if value]
+
+
+def confidence(suite: Mapping[str, Any]) -> str:
+    """`95 %`: that of the intervals of a run."""
+    return _plan(suite, "confidence")
+
+
+def margin(suite: Mapping[str, Any]) -> str:
+    """`2 %`: the difference below which two latencies count as the same."""
+    return _plan(suite, "margin")
+
+
+def _plan(suite: Mapping[str, Any], name: str) -> str:
+    measure = suite.get("measure")
+    value = measure.get(name) if isinstance(measure, Mapping) else None
+    return f"{(value if isinstance(value, int | float) else getattr(MeasurePlan(), name)) * 100:g} %"

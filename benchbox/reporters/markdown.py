@@ -1,0 +1,56 @@
+"""report.md: the table, what is missing and why, the environment; compact, for a pull request."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from benchbox.reporters import _wording
+
+REQUIRES = ("jinja2",)
+
+
+def write(runs: Any, folder: Path) -> list[Path]:
+    """Writes report.md."""
+    path = folder / "report.md"
+    path.write_text(render(runs), encoding="utf-8")
+    return [path]
+
+
+def render(runs: Any) -> str:
+    """The report's text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(  # noqa: S701  # not HTML: `escape` runs on every value, as `finalize`
+        loader=FileSystemLoader(Path(__file__).parent),
+        finalize=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters["confidence"] = _wording.confidence
+    groups = _wording.groups(runs)
+    text = templates.get_template("markdown.j2").render(
+        runs=runs.results,
+        groups=groups,
+        missing=[
+            (row, label)
+            for group in groups
+            for row, label in zip(group.rows, group.labels, strict=True)
+            if row["outcome"] != "ok"
+        ],
+        random=_wording.RANDOM_WEIGHTS if any(g.weights == "random weights" for g in groups) else "",
+        w=_wording,
+    )
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def escape(value: Any) -> str:
+    """The value as text that GitHub shows as it is: no markup, no HTML, no mention, one line."""
+    line = " ".join(str(value).split())
+    escaped = re.sub(r"([\\`*\[\]|#~])", r"\\\1", html.escape(line, quote=False))
+    # Within a word an underscore is no emphasis.
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", escaped).replace("@", "&#64;")
