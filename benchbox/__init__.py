@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchbox.frame import load_results
     from benchbox.conductor import run
+    from benchbox.frame import load_results
     from benchbox.suite import load_suite
 
 __version__ = "0.1.0"

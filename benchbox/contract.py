@@ -233,5 +233,5 @@ class BackendPlugin(Plugin, Protocol):
 class Reporter(Plugin, Protocol):
     """reporters/: one form of report."""
 
-    def write(self, frame: Any, folder: Path) -> Sequence[Path]:
+    def write(self, runs: Any, folder: Path) -> Sequence[Path]:
         """Writes the report's files into `folder` and returns them."""

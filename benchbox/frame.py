@@ -16,7 +16,7 @@ import numpy as np
 from benchbox import columns, comparison, plugins, stats, store
 from benchbox.comparison import Bounds, Timings
 from benchbox.errors import StoreError
-from benchbox.schema import Measurement, MeasurePlan, Record
+from benchbox.schema import Block, Measurement, MeasurePlan, Record
 from benchbox.stats import Floats, Ints
 from benchbox.store import Results
 
@@ -89,22 +89,23 @@ class Runs:
         """
         import pandas as pd
 
-        return pd.DataFrame(self.calls(), columns=list(self.SAMPLE_COLUMNS))
+        rows = [(*head, *call, block.disturbed) for head, block, calls in self.blocks() for call in calls]
+        return pd.DataFrame(rows, columns=list(self.SAMPLE_COLUMNS))
 
-    def calls(self) -> Iterator[tuple[Any, ...]]:
-        """The rows of `samples`, one at a time: they may be more than memory holds."""
-        ids = self._frame["case_id"]
-        for (results, record), case_id in zip(self.rows, ids, strict=True):
+    def blocks(self) -> Iterator[tuple[tuple[str, str, int, int], Block, Iterator[tuple[str, int, int]]]]:
+        """Every block, one at a time, for there may be more calls than memory holds.
+
+        First what its rows begin with (run, case id, replicate, round), then the block, then its calls: what
+        kind each is, its number in the block, its latency in nanoseconds.
+        """
+        for (results, record), case_id in zip(self.rows, self._frame["case_id"], strict=True):
             for replicate in record.measurement.replicates if record.measurement else ():
-                for timed, block in (
-                    *((False, block) for block in replicate.warm_up),
-                    *((True, block) for block in replicate.blocks),
-                ):
+                for block in replicate.warm_up:
                     head = (results.name, case_id, replicate.index, block.round)
-                    yield (*head, "cold" if timed else "warm_up", 0, block.first_ns, block.disturbed)
-                    kind = "timed" if timed else "warm_up"
-                    for index, latency in enumerate(block.latencies_ns, start=1):
-                        yield (*head, kind, index, latency, block.disturbed)
+                    yield head, block, _calls(block, "warm_up", "warm_up")
+                for block in replicate.blocks:
+                    head = (results.name, case_id, replicate.index, block.round)
+                    yield head, block, _calls(block, "cold", "timed")
 
     def recommend(self) -> tuple[Recommendation, ...]:
         """The fastest case that agrees with the reference, for every group of every run."""
@@ -293,6 +294,12 @@ def plan_number(suite: Mapping[str, Any], name: str) -> float:
     return float(value) if isinstance(value, int | float) else float(getattr(MeasurePlan(), name))
 
 
+def _calls(block: Block, first: str, rest: str) -> Iterator[tuple[str, int, int]]:
+    yield first, 0, block.first_ns
+    for index, latency_ns in enumerate(block.latencies_ns, start=1):
+        yield rest, index, latency_ns
+
+
 def _together(one: Measurement | None, other: Measurement | None) -> bool:
     return one is not None and other is not None and one.session == other.session
 
@@ -301,8 +308,8 @@ def _together(one: Measurement | None, other: Measurement | None) -> bool:
 _FIRST = (
     "run", "case_id", "group", "model", "weights", "family", "source", "task", "shape", "path", "precision",
     "backend", "provider", "provider_options", "batch", "threads", "threads_inter_op", "dataset",
-    "dynamic_axes", "outcome", "stage", "reason", "hint", "p50_ms", "p50_low_ms", "p50_high_ms", "ratio", "ratio_low",
-    "ratio_high", "verdict", "is_baseline", "throughput_per_s", "mean_ms", "min_ms", "p90_ms", "p99_ms",
+    "dynamic_axes", "outcome", "stage", "reason", "hint", "p50_ms", "p50_low_ms", "p50_high_ms", "ratio",
+    "ratio_low", "ratio_high", "verdict", "is_baseline", "throughput_per_s", "mean_ms", "min_ms", "p90_ms", "p99_ms",
 )  # fmt: skip
 
 

@@ -181,7 +181,7 @@ class LiveTable:
         self._draw()
 
     def interrupted(self) -> None:
-        """Says that Ctrl-C was understood; drawn with the next event, because a signal may come at any time."""
+        """Says, with the next event, that Ctrl-C was understood: a signal may come while it draws."""
         self._footer = _STOPPING
 
     def _draw(self) -> None:

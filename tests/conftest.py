@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from benchbox.cache import Cache
 from benchbox.conductor import Builder
 from benchbox.process import Limits
 from benchbox.schema import Case
+
+# No test asks a hub: what is not on this machine is not there. Read when transformers is first imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 MakeReady = Callable[[Case], rounds.Ready]
 

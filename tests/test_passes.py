@@ -551,17 +551,18 @@ def test_every_calibration_in_both_formats(source: Path, tmp_path: Path, method:
     assert cosine(run(tmp_path, pixels(3, seed=99)), run(source, pixels(3, seed=99))) > least
 
 
-def test_ranges_are_those_of_all_batches_together(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["minmax", "percentile"])
+def test_ranges_are_those_of_all_batches_together(source: Path, tmp_path: Path, method: Any) -> None:
     """The outlier in the third of four batches widens the range of what the patches' Conv reads."""
 
     def with_outlier(samples: int, batch: int) -> Iterator[dict[str, Any]]:
         assert (samples, batch) == (8, 2)
         for index, feeds in enumerate(calibration(samples, batch)):
             if index == 2:
-                feeds["pixel_values"][0, 0, 0, 0] = 50.0
+                feeds["pixel_values"][0, 0, :8, :8] = 50.0
             yield feeds
 
-    options = int8_static.Options(op_types=("Conv",), samples=8, batch=2)
+    options = int8_static.Options(op_types=("Conv",), samples=8, batch=2, calibration=method)
     a_job = job(source, options, calibration=with_outlier)
     int8_static.apply(a_job, tmp_path)
     found = weights(tmp_path)
@@ -638,12 +639,17 @@ def test_a_residual_beside_a_quantized_projection_stays_fp32(tmp_path: Path) -> 
     assert "DequantizeLinear" not in [makers.get(name) for name in nodes["residual"].input]
 
 
-def test_calibration_on_values_that_are_not_finite_is_an_error(source: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:All-NaN:RuntimeWarning")
+@pytest.mark.parametrize("method", ["minmax", "percentile"])
+def test_calibration_on_values_that_are_not_finite_is_an_error(
+    source: Path, tmp_path: Path, method: Any
+) -> None:
     def broken(samples: int, batch: int) -> Iterator[dict[str, Any]]:
         yield {"pixel_values": np.full((1, 3, 32, 32), np.inf, np.float32)}
 
     with pytest.raises(StageError, match="not finite"):
-        int8_static.apply(job(source, int8_static.Options(), calibration=broken), tmp_path)
+        options = int8_static.Options(calibration=method)
+        int8_static.apply(job(source, options, calibration=broken), tmp_path)
 
 
 def test_calibration_without_samples_is_an_error(source: Path, tmp_path: Path) -> None:

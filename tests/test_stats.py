@@ -61,9 +61,7 @@ def verdict_counts(ratio: float, machine: Machine, runs: int, seed: int) -> Coun
     return found
 
 
-def percentile_bootstrap_covers(
-    data: list[list[np.ndarray]], truth: float, rng: np.random.Generator
-) -> bool:
+def percentile_bootstrap_covers(data: list[list[np.ndarray]], truth: float, rng: np.random.Generator) -> bool:
     """What is not used, to say why: processes resampled, blocks within them, percentiles of the median."""
     medians = np.log([[np.median(block) for block in process] for process in data])
     processes = rng.integers(0, len(data), (400, len(data), 1))
@@ -80,7 +78,7 @@ def test_the_interval_of_the_median_covers_where_a_percentile_bootstrap_does_not
         data = measured(250e6, machine, drift_of(machine, rng), rng)
         interval = stats.hierarchical_median(data)
         assert interval is not None
-        # Bursts come on top of half of nothing: they move the true median up by 5 % of a normal's density.
+        # One-sided bursts shift the median itself, which is part of the truth.
         truth = 250e6 * np.exp(_burst_shift(machine))
         ours += interval.low <= truth <= interval.high
         bootstrap += percentile_bootstrap_covers(data, truth, rng)
@@ -174,7 +172,7 @@ def test_a_process_is_known_by_its_rounds():
         (0.985, 0.99, 0.995, "equivalent"),
         (0.97, 0.985, 0.999, "inconclusive"),
         (0.95, 1.0, 1.05, "inconclusive"),
-        (0.999, 0.97, 1.2, "inconclusive"),
+        (1.001, 1.015, 1.03, "inconclusive"),
     ],
 )
 def test_verdicts_at_a_margin_of_2_percent(low, point, high, expected):
@@ -187,9 +185,7 @@ def test_without_an_interval_the_verdict_is_inconclusive():
     assert stats.verdicts(unknown, unknown, unknown, 0.02).tolist() == ["inconclusive"]
 
 
-@given(
-    log_point=st.floats(-0.2, 0.2), half=st.floats(0, 0.2), margin=st.floats(0.001, 0.1)
-)
+@given(log_point=st.floats(-0.2, 0.2), half=st.floats(0, 0.2), margin=st.floats(0.001, 0.1))
 def test_the_verdict_on_the_inverse_is_the_mirror_image(log_point, half, margin):
     """What is faster than the baseline is what the baseline is slower than."""
     mirror = {"faster": "slower", "slower": "faster"}
@@ -250,9 +246,7 @@ def test_order_statistic_intervals_cover_for_any_distribution(q):
     assert 0.94 <= np.mean(held) <= 0.985
 
 
-@given(
-    lengths=st.lists(st.integers(0, 7), min_size=1, max_size=12), seed=st.integers(0, 1000)
-)
+@given(lengths=st.lists(st.integers(0, 7), min_size=1, max_size=12), seed=st.integers(0, 1000))
 def test_quantiles_of_segments_are_those_of_each_segment(lengths, seed):
     values = np.random.default_rng(seed).integers(0, 50, sum(lengths)).astype(float)
     found = stats.segment_quantiles(values, np.array(lengths), [0.1, 0.5])

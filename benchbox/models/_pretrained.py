@@ -43,25 +43,39 @@ def config(model: Model, presets: Mapping[str, Mapping[str, Any]], config_class:
 def weights(model: Model, architecture: Any, its_config: Any) -> Module:
     """The module in eval mode, seeded or from `from_pretrained` (safetensors only).
 
-    Raises StageError where pretrained weights cannot be had; never falls back to random ones.
+    Raises StageError where pretrained weights cannot be had, or are not all there; never falls back to
+    random ones.
     """
     import torch
+    from safetensors import SafetensorError
 
     if model.weights == "random":
         torch.manual_seed(model.seed)
         return architecture(its_config).eval()
     try:
-        module = architecture.from_pretrained(
+        module, loading = architecture.from_pretrained(
             model.source,
             config=its_config,
             use_safetensors=True,
             trust_remote_code=model.trust_remote_code,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise StageError(
             f"pretrained weights of {model.source!r} cannot be had: {first_line(error)}"
         ) from error
+    _require_all(model, architecture, sorted(loading["missing_keys"]))
     return module.eval()
+
+
+def _require_all(model: Model, architecture: Any, absent: Sequence[str]) -> None:
+    """transformers fills in random values for what a checkpoint lacks, such as another task's head."""
+    if absent:
+        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        raise StageError(
+            f"pretrained weights of {model.source!r} lack {', '.join(absent[:3])}{more} of "
+            f"{architecture.__name__}, which would be random"
+        )
 
 
 def save(module: Module, folder: Path) -> None:

@@ -193,7 +193,7 @@ def finish(job: PassJob, options: WeightOptions, prepared: Prepared, model: Any,
     counted = {*options.op_types, *_CHANNEL_AXIS}
     quantized, kept = count_nodes(model, counted)
     if not quantized:
-        raise StageError(f"nothing was quantized: no node of {', '.join(options.op_types)} can be taken")
+        raise nothing_taken(options)
     return {
         "chosen": _reason(options, job.host),
         "weight_type": options.weight_type,
@@ -224,6 +224,11 @@ def count_nodes(model: Any, op_types: Collection[str]) -> tuple[dict[str, int], 
         is_quantized = original != node.op_type or not dequantized.isdisjoint(node.input)
         (quantized if is_quantized else kept)[original] += 1
     return dict(sorted(quantized.items())), dict(sorted(kept.items()))
+
+
+def nothing_taken(options: WeightOptions) -> StageError:
+    """The error for options that leave the whole graph in fp32."""
+    return StageError(f"nothing was quantized: no node of {', '.join(options.op_types)} can be taken")
 
 
 @contextlib.contextmanager

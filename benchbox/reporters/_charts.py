@@ -39,9 +39,7 @@ class Panel:
 def of(group: Group, escape: Callable[[str], str]) -> dict[str, Any]:
     """The charts of a group: one entry a timed case, the fastest first, as report.js wants them."""
     timed = [
-        (row, label)
-        for row, label in zip(group.rows, group.labels, strict=True)
-        if row["p50_ms"] is not None
+        (row, label) for row, label in zip(group.rows, group.labels, strict=True) if row["p50_ms"] is not None
     ]
     timed.sort(key=lambda item: item[0]["p50_ms"])
     shown = timed[:MAX_BARS]

@@ -80,6 +80,18 @@ def groups(runs: Any) -> tuple[Group, ...]:
     )
 
 
+def within(groups: Sequence[Group], max_rows: int) -> list[Group]:
+    """The first groups that have so many rows together; only the very first is ever cut."""
+    shown: list[Group] = []
+    rows = 0
+    for group in groups:
+        rows += len(group.rows)
+        if shown and rows > max_rows:
+            break
+        shown.append(group.first(max_rows))
+    return shown
+
+
 def _group(rows: Sequence[Row], best: Sequence[int], metrics: Sequence[str]) -> Group:
     first = rows[0]
     weights = "random weights" if first["weights"] == "random" else f"{first['weights']} weights"

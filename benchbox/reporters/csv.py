@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,21 @@ def write(runs: Any, folder: Path) -> list[Path]:
     summary, samples = folder / "summary.csv", folder / "samples.csv"
     runs.to_pandas().to_csv(summary, index=False, lineterminator="\n")
     with samples.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(runs.SAMPLE_COLUMNS)
-        rows.writerows(runs.calls())
+        file.write(_cells(runs.SAMPLE_COLUMNS) + "\n")
+        for head, block, calls in runs.blocks():
+            # What may need quotes is the same for a whole block: millions of rows are written at 2 us each
+            # less than by csv.writer.
+            before, after = _cells(head), _cells([block.disturbed])
+            file.write(
+                "".join(f"{before},{kind},{index},{latency},{after}\n" for kind, index, latency in calls)
+            )
     return [summary, samples]
+
+
+def _cells(values: Sequence[Any]) -> str:
+    """The values as CSV without a line feed, quoted where they must be."""
+    if values == [""]:
+        return ""  # csv would quote a lone empty cell, to tell it from an empty line
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()

@@ -62,7 +62,7 @@ def render(runs: Any, plotly_js: str) -> str:
         lstrip_blocks=True,
     )
     groups = _wording.groups(runs)
-    shown = _within_limits(groups)
+    shown = _wording.within(groups[:MAX_GROUPS], MAX_ROWS)
     return templates.get_template("html.j2").render(
         runs=runs.results,
         suites=[str(results.suite.get("name", results.name)) for results in runs.results],
@@ -94,18 +94,6 @@ def json_for_script(value: Any) -> str:
 def plotly_text(value: str) -> str:
     """Text that plotly shows as it is: it reads tags and entities in labels."""
     return html.escape(value, quote=False)
-
-
-def _within_limits(groups: Sequence[Group]) -> list[Group]:
-    """The first groups that fit into the page, none of them cut."""
-    shown: list[Group] = []
-    rows = 0
-    for group in groups[:MAX_GROUPS]:
-        rows += len(group.rows)
-        if shown and rows > MAX_ROWS:
-            break
-        shown.append(group.first(MAX_ROWS))
-    return shown
 
 
 def _count(groups: Sequence[Group]) -> Mapping[str, int]:

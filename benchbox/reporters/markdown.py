@@ -11,6 +11,9 @@ from benchbox.reporters import _wording
 
 REQUIRES = ("jinja2",)
 
+# GitHub cuts a comment at 65,536 characters; a case takes about 300, in the table and with its command.
+MAX_ROWS = 150
+
 
 def write(runs: Any, folder: Path) -> list[Path]:
     """Writes report.md."""
@@ -32,10 +35,12 @@ def render(runs: Any) -> str:
         keep_trailing_newline=True,
     )
     templates.filters["confidence"] = _wording.confidence
-    groups = _wording.groups(runs)
+    every = _wording.groups(runs)
+    groups = _wording.within(every, MAX_ROWS)
     text = templates.get_template("markdown.j2").render(
         runs=runs.results,
         groups=groups,
+        left_out=sum(len(g.rows) for g in every) - sum(len(g.rows) for g in groups),
         missing=[
             (row, label)
             for group in groups

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchbox import plugins
-from benchbox.suite_form import (
+from benchbox.suite.form import (
     DatasetForm,
     GenericForm,
     MeasureForm,
@@ -16,7 +16,7 @@ from benchbox.suite_form import (
     ThreadsForm,
     ToleranceForm,
 )
-from benchbox.suite_words import adapter
+from benchbox.suite.words import adapter
 
 Schema = dict[str, Any]
 

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from benchbox import plugins
-from benchbox.yaml_source import kind
+from benchbox.suite.source import kind
 
 UNKNOWN_KEY = "unknown_key"
 """The type of an error that is about a key, not about its value."""

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from benchbox import plugins
-from benchbox.suite_check import UNKNOWN_KEY, again, custom, cut, refuse, unknown_keys, wrong
-from benchbox.yaml_source import kind, printable
+from benchbox.suite.check import UNKNOWN_KEY, again, custom, cut, refuse, unknown_keys, wrong
+from benchbox.suite.source import kind, printable
 
 
 def plugin(family: plugins.Kind, word: Any, *, what: str) -> Any:

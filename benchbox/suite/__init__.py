@@ -10,7 +10,6 @@ whoever wrote the suite, and to drop them silently would hide that a case is not
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
@@ -20,14 +19,14 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails
 
-from benchbox import cgroup, plugins
+from benchbox import environment, plugins
 from benchbox.errors import SuiteError, UsageError
 from benchbox.schema import Backend, Case, Model, Step, Suite, Threads
-from benchbox.selection import select
-from benchbox.suite_check import MISSING, UNKNOWN_KEY, refuse, said, unknown_keys, wrong
-from benchbox.suite_form import Inputs, Runtime, SuiteForm, clean_name, produces, validated
-from benchbox.suite_schema import json_schema
-from benchbox.yaml_source import Source, override, parse, read_text
+from benchbox.suite.check import MISSING, UNKNOWN_KEY, refuse, said, unknown_keys, wrong
+from benchbox.suite.editor_schema import json_schema
+from benchbox.suite.form import Inputs, Runtime, SuiteForm, clean_name, produces, validated
+from benchbox.suite.selection import select
+from benchbox.suite.source import Source, override, parse, read_text
 
 __all__ = ["from_source", "json_schema", "load_suite", "parse_suite", "select"]
 
@@ -54,7 +53,7 @@ def from_source(mapping: Mapping[str, Any], file: str) -> Suite:
 
 
 def _suite(source: Source) -> Suite:
-    cores = _usable_cores()
+    cores = environment.usable_cores()
     try:
         form = validated(source.data, folder=Path(source.file).parent, cores=cores)
         threads = form.threads or (Threads(cores),)
@@ -70,12 +69,6 @@ def _suite(source: Source) -> Suite:
         measure=form.measure.plan(),
         source=_resolved(form, name, threads),
     )
-
-
-def _usable_cores() -> int:
-    """The cores that this process may use: its affinity, and no more than the container's quota."""
-    cores = len(os.sched_getaffinity(0))
-    return max(1, min(cores, int(cgroup.cpu_limit(Path("/")) or cores)))
 
 
 def _cases(form: SuiteForm, threads: tuple[Threads, ...]) -> tuple[Case, ...]:

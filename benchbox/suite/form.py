@@ -38,7 +38,7 @@ from benchbox.schema import (
     Tolerance,
     Weights,
 )
-from benchbox.suite_check import (
+from benchbox.suite.check import (
     UNKNOWN_KEY,
     Between,
     Form,
@@ -50,7 +50,8 @@ from benchbox.suite_check import (
     unknown_keys,
     wrong,
 )
-from benchbox.suite_words import (
+from benchbox.suite.source import kind
+from benchbox.suite.words import (
     folder_of,
     is_local,
     local_path,
@@ -59,7 +60,6 @@ from benchbox.suite_words import (
     with_options,
     word_and_fields,
 )
-from benchbox.yaml_source import kind
 
 # 13 is the first opset with per-axis QuantizeLinear, which int8 needs; 23 the last that torch 2.13 writes.
 OPSETS = (13, 23)
