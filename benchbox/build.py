@@ -33,7 +33,7 @@ def artifact_keys(case: Case, host: Host) -> tuple[str, ...]:
     """The content address of what each step of the path makes; paths that share a prefix share keys."""
     keys = [digest([*_export_inputs(case), *_step_inputs("exporters", case.path[0], host)])]
     for step in case.path[1:]:
-        keys.append(digest([keys[-1], asdict(case.dataset), *_step_inputs("passes", step, host)]))
+        keys.append(digest([keys[-1], case.dataset, *_step_inputs("passes", step, host)]))
     return tuple(keys)
 
 
@@ -46,7 +46,7 @@ def reference_key(case: Case, samples: int) -> str:
             dict(case.shape),
             case.dynamic_axes,
             samples,
-            asdict(case.dataset),
+            case.dataset,
             plugins.source_digest("datasets", case.dataset.word),
         ]
     )
@@ -236,7 +236,7 @@ class _Frozen:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._key = digest(asdict(model))
+        self._key = digest(model)
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -259,19 +259,24 @@ def _model_inputs(model: Model) -> list[Any]:
     """Everything that decides a module: not its name, but the bytes of a local folder."""
     family = plugins.load("models", model.family)
     return [
-        asdict(replace(model, name="")),
+        replace(model, name=""),
         _folder_digest(Path(model.source)),
         plugins.source_digest("models", model.family),
         plugins.versions(family.REQUIRES),
     ]
 
 
-@cache
 def _folder_digest(source: Path) -> str:
     if not source.is_dir():
         return ""
     files = sorted(f for f in source.rglob("*") if f.is_file())
-    return digest([[str(f.relative_to(source)), hash_file(f)] for f in files])
+    return digest([[str(f.relative_to(source)), _file_digest(f, f.stat().st_mtime_ns)] for f in files])
+
+
+@cache
+def _file_digest(file: Path, _modified_ns: int) -> str:
+    """The file's hash, computed once for each time it was written: a key is asked for by every case."""
+    return hash_file(file)
 
 
 def _step_inputs(kind: plugins.Kind, step: Step, host: Host) -> list[Any]:
@@ -279,7 +284,7 @@ def _step_inputs(kind: plugins.Kind, step: Step, host: Host) -> list[Any]:
     options = _resolved(plugin, step, host)
     return [
         step.word,
-        asdict(options) if options is not None else {},
+        options or {},
         plugins.versions(plugin.REQUIRES),
         plugins.source_digest(kind, step.word),
     ]

@@ -249,8 +249,8 @@ class _Work:
         companions = [c for c in self.suite.cases if c.id in baselines and c not in todo]
         for cases in _by(runnable, key=lambda case: str(case.model)):
             extra = [c for c in companions if c.group in {case.group for case in cases}]
-            ready = self._build([*extra, *cases])
             wanted = {case.id for case in cases}
+            ready = self._build([*extra, *cases], wanted)
             for group in _by(ready, key=lambda item: item.case.group):
                 if self.interrupt.asked:
                     return
@@ -271,7 +271,8 @@ class _Work:
         self.time.units_left -= self.suite.measure.replicates
         self._record([self._ended(case, stage, error)])
 
-    def _build(self, cases: Sequence[Case]) -> list[rounds.Ready]:
+    def _build(self, cases: Sequence[Case], wanted: set[str]) -> list[rounds.Ready]:
+        """Those that could be built. A baseline that was recorded before and fails now keeps its record."""
         plan = self.suite.measure
         limits = Limits(None, plan.memory_limit_bytes, plan.timeout_seconds)
         ready = []
@@ -287,7 +288,8 @@ class _Work:
                     self.say.entered(case, stage)
                     entry = builder.artifact(case)
                 except (StageError, Unavailable) as error:
-                    self._drop(case, stage, error)
+                    if case.id in wanted:
+                        self._drop(case, stage, error)
                     continue
                 ready.append(self._ready(case, entry, reference))
                 self.time.tell(self.say, building=True)

@@ -309,7 +309,8 @@ _FIRST = (
     "run", "case_id", "group", "model", "weights", "family", "source", "task", "shape", "path", "precision",
     "backend", "provider", "provider_options", "batch", "threads", "threads_inter_op", "dataset",
     "dynamic_axes", "outcome", "stage", "reason", "hint", "p50_ms", "p50_low_ms", "p50_high_ms", "ratio",
-    "ratio_low", "ratio_high", "verdict", "is_baseline", "throughput_per_s", "mean_ms", "min_ms", "p90_ms", "p99_ms",
+    "ratio_low", "ratio_high", "verdict", "is_baseline", "throughput_per_s", "mean_ms", "min_ms",
+    "p90_ms", "p99_ms",
 )  # fmt: skip
 
 

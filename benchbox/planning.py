@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,12 +88,11 @@ class Availability:
 
     def why_not(self, case: Case) -> Unavailable | StageError | None:
         """None where nothing is known to be in the way; a StageError where the runtime itself broke."""
-        try:
-            for kind, word in _plugins_of(case):
-                plugins.require(plugins.load(kind, word))
-        except Unavailable as error:
-            return error
-        key = digest(asdict(case.backend))
+        for kind, word in _plugins_of(case):
+            missing = _missing(kind, word)
+            if missing is not None:
+                return missing
+        key = digest(case.backend)
         if key not in self._answers:
             self._answers[key] = self._ask(case.backend)
         return self._answers[key]
@@ -106,7 +106,9 @@ class Availability:
         except Unavailable as error:
             return error
         except StageError as error:
-            self._children.pop(place, None)
+            broken = self._children.pop(place, None)
+            if broken is not None:
+                broken.kill()
             return error
         return None
 
@@ -123,6 +125,15 @@ def _planned(
         return Planned(case, (False,) * len(case.path), why_not.reason, hint, is_baseline)
     keys = build.artifact_keys(case, host)
     return Planned(case, tuple(store.has(key) for key in keys), "", "", is_baseline)
+
+
+@cache
+def _missing(kind: plugins.Kind, word: str) -> Unavailable | None:
+    try:
+        plugins.require(plugins.load(kind, word))
+    except Unavailable as error:
+        return error
+    return None
 
 
 def _plugins_of(case: Case) -> Iterator[tuple[plugins.Kind, str]]:

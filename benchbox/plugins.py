@@ -55,6 +55,7 @@ def summary(kind: Kind, word: str) -> str:
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
+@cache
 def source_digest(kind: Kind, word: str) -> str:
     """A hash of the plug-in's source and of what its folder shares: an edited plug-in builds anew."""
     folder = Path(__file__).parent / kind
@@ -85,8 +86,7 @@ def install_hint(packages: Sequence[str]) -> str:
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
     """Versions by import name; a package that is not installed is absent."""
-    owners = importlib.metadata.packages_distributions()
-    return {name: importlib.metadata.version(owners[name][0]) for name in packages if name in owners}
+    return {name: _version(name) for name in packages if name in _owners()}
 
 
 def options(plugin: Any, given: Mapping[str, Any]) -> Any:
@@ -96,12 +96,23 @@ def options(plugin: Any, given: Mapping[str, Any]) -> Any:
     return plugin.Options(**given)
 
 
+@cache
+def _version(import_name: str) -> str:
+    return importlib.metadata.version(_owners()[import_name][0])
+
+
 def _distribution(import_name: str) -> str:
     return _normalised(_DISTRIBUTIONS.get(import_name, import_name))
 
 
 def _normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    """Distributions by import name; half a second, because it reads what every package has installed."""
+    return importlib.metadata.packages_distributions()
 
 
 @cache

@@ -342,7 +342,7 @@ def _result(seat: _Seat, session: str, stopped_by: StoppedBy) -> Measured:
         session=session,
         replicates=tuple(seat.replicates),
         stopped_by=stopped_by,
-        placement=seat.opened["placement"],
-        versions=seat.opened["versions"],
+        placement=seat.opened.get("placement", {}),
+        versions=seat.opened.get("versions", {}),
     )
     return Measured(measurement=measurement, parity=seat.parity)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SCHEMA_VERSION = 1
@@ -23,8 +23,11 @@ StoppedBy = Literal["precision", "budget", "interrupt"]
 
 
 def digest(value: Any) -> str:
-    """The SHA-256, in hex, of a JSON-able value in canonical form (sorted keys, no spaces)."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """The SHA-256, in hex, of a JSON-able value in canonical form (sorted keys, no spaces).
+
+    A dataclass counts as the mapping of its fields.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=vars)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -136,7 +139,7 @@ class Case:
     @property
     def id(self) -> str:
         """Twelve hex digits that are the same for the same case on every machine."""
-        return digest(asdict(self))[:12]
+        return digest(self)[:12]
 
     @property
     def path_label(self) -> str:
@@ -159,7 +162,7 @@ class Case:
     @property
     def group(self) -> str:
         """Cases of one group are compared with each other: same model, data and shapes."""
-        return digest([asdict(self.model), asdict(self.dataset), dict(self.shape)])[:12]
+        return digest([self.model, self.dataset, self.shape])[:12]
 
 
 @dataclass(frozen=True)

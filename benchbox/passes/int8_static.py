@@ -24,6 +24,7 @@ tensor, MatMul and Gemm.
     percentile 99.9                            0.99887   6
     percentile 99.99 (the default)             0.99942   6
     percentile 99.999                          0.99939   6
+      (these with 2048 bins; 99.99 with 1024, the default, over 16 samples: 0.99930)
     entropy, 128 / 512 / 1024 bins             0.99930 / 0.99927 / 0.99937   3 / 8 / 14
 
     outliers planted in 8 of 768 channels      in activations, x16   in weights, x16

@@ -20,7 +20,7 @@ from benchbox.schema import Record
 
 REQUIRES = ("jinja2", "plotly")
 
-# A row takes 3 kB of HTML: at these limits the file stays under 15 MB, with plotly's 4.8 MB in it. The rest
+# A row takes 2 kB of HTML: at these limits the file has 9 MB, of which plotly.js takes 4.8. The rest
 # is in summary.csv, and the page says so.
 MAX_ROWS = 2000
 MAX_GROUPS = 200

@@ -11,7 +11,7 @@ from benchbox.reporters import _wording
 
 REQUIRES = ("jinja2",)
 
-# GitHub cuts a comment at 65,536 characters; a case takes about 300, in the table and with its command.
+# GitHub cuts a comment at 65,536 characters; a case takes about 400, in the table and with its command.
 MAX_ROWS = 150
 
 

@@ -49,7 +49,10 @@ function latency(cases) {
   const reference = cases.find((c) => c.kind === "baseline");
   const shapes = reference ? [{type: "line", x0: reference.p50, x1: reference.p50, yref: "paper", y0: 0, y1: 1,
     line: {color: colour("--bar-base"), width: 1.5, dash: "dot"}}] : [];
-  return [traces, layout(90 + 44 * cases.length, {shapes, yaxis: rows(cases), xaxis: {rangemode: "tozero"}})];
+  /* An interval that is many times its median would squeeze all bars to nothing: it leaves the picture. */
+  const longest = Math.max(...cases.map((c) => c.p50)), widest = Math.max(...cases.map((c) => c.high ?? c.p50));
+  const range = [0, 1.04 * Math.min(widest, 2 * longest)];
+  return [traces, layout(90 + 44 * cases.length, {shapes, yaxis: rows(cases), xaxis: {range}})];
 }
 
 function parity(cases) {

@@ -1,0 +1,200 @@
+"""A real worker over a real pipe: what it answers, and what it does not load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cases
+from benchbox.errors import StageError, Unavailable
+from benchbox.process import Child, Limits
+from benchbox.rounds import Ready
+from benchbox.schema import DEFAULT_TOLERANCES, Block, Case
+from benchbox.worker import _readings, load_arrays
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def made(ready: Callable[[Case], Ready]) -> Ready:
+    return ready(cases.case("onnx"))
+
+
+@pytest.fixture(scope="module")
+def worker(made: Ready) -> Iterator[Child]:
+    """A worker that has opened the exported tiny model."""
+    child = Child("benchbox.worker", Limits(timeout_seconds=60))
+    assert sorted(open_(child, made)) == ["load_seconds", "placement", "versions"]
+    yield child
+    child.kill()
+
+
+def open_(child: Child, made: Ready, **changes: Any) -> dict[str, Any]:
+    return child.ask(
+        "open",
+        **{
+            "case": asdict(made.case),
+            "artifact": asdict(made.artifact),
+            "folder": str(made.folder),
+            "reference": str(made.reference),
+            "compiled": str(made.compiled),
+            **changes,
+        },
+    )
+
+
+def verify(child: Child, made: Ready) -> dict[str, Any]:
+    return child.ask(
+        "verify",
+        tolerances={name: asdict(t) for name, t in DEFAULT_TOLERANCES.items()},
+        noise_floor=0.0,
+        samples=4,
+        shapes=made.reference_content["shapes"],
+    )
+
+
+def verify_against(made: Ready, folder: Path, change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """The verdict of a fresh worker where the arrays of the first parity file have been changed."""
+    (folder / "timing.npz").write_bytes((made.reference / "timing.npz").read_bytes())
+    for index in range(len(made.reference_content["shapes"])):
+        arrays = dict(load_arrays(made.reference / f"parity-{index}.npz"))
+        if index == 0:
+            change(arrays)
+        np.savez(folder / f"parity-{index}.npz", **arrays)
+    child = Child("benchbox.worker", Limits(timeout_seconds=60))
+    try:
+        open_(child, made, reference=str(folder))
+        return verify(child, made)
+    finally:
+        child.kill()
+
+
+def test_the_worker_of_onnx_runtime_has_loaded_no_other_framework(worker: Child) -> None:
+    """Asked of the kernel: which files are mapped into the process after it has run."""
+    worker.ask("block", round=0, block_seconds=0.001)
+    maps = Path(f"/proc/{worker.pid}/maps").read_text()
+    assert "onnxruntime" in maps
+    foreign = ["libtorch", "/torch/", "/transformers/", "/tokenizers/", "/sklearn/", "/PIL/", "/pandas/"]
+    assert [name for name in [*foreign, "/pydantic_core/", "/scipy/", "/onnx/"] if name in maps] == []
+
+
+def test_a_worker_and_all_that_it_imports_need_the_standard_library_only() -> None:
+    """`-S` leaves site-packages out; numpy comes when a case is opened."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import benchbox.worker, benchbox.process; print('ok')"
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, root], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("ok\n", "")
+
+
+def test_opening_says_where_nodes_were_placed_and_which_runtime_it_was(made: Ready) -> None:
+    import onnxruntime
+
+    child = Child("benchbox.worker", Limits(timeout_seconds=60))
+    try:
+        opened = open_(child, made)
+    finally:
+        child.kill()
+    assert list(opened["placement"]) == ["CPUExecutionProvider"]
+    assert opened["placement"]["CPUExecutionProvider"] > 10
+    assert opened["versions"] == {"onnxruntime": onnxruntime.__version__}
+    assert opened["load_seconds"] > 0
+
+
+def test_a_block_is_timed_calls_and_the_noise_beside_them(worker: Child) -> None:
+    block = worker.ask("block", round=7, block_seconds=0.01)["block"]
+    assert block["round"] == 7
+    assert sum(block["latencies_ns"]) >= 9_000_000
+    assert all(isinstance(ns, int) and ns > 0 for ns in [block["first_ns"], *block["latencies_ns"]])
+    assert sorted(block["noise"]) == [
+        "cpu_mhz",
+        "involuntary_switches",
+        "others_cpu_seconds",
+        "steal_seconds",
+        "throttle_count",
+    ]
+
+
+def test_warming_up_ends_when_it_has_settled_or_its_time_is_over(worker: Child) -> None:
+    warm = worker.ask("warm_up", at_most_seconds=0.0, block_seconds=0.001)
+    assert len(warm["blocks"]) >= 1
+    assert isinstance(warm["settled"], bool)
+
+
+def test_memory_grows_from_idle_to_loaded_to_peak(worker: Child) -> None:
+    memory = worker.ask("memory")
+    assert 10 * MIB < memory["idle_bytes"] < memory["loaded_bytes"] <= memory["peak_bytes"]
+    assert memory["device_bytes"] is None
+
+
+def test_an_export_agrees_with_torch_at_every_shape(worker: Child, made: Ready) -> None:
+    """Batch 3 is one that no exporter saw."""
+    found = verify(worker, made)
+    assert (found["passed"], found["reasons"], found["precision"]) == (True, [], "fp32")
+    assert [(o["output"], o["shape"]["batch"]) for o in found["outputs"]] == [("logits", 3), ("logits", 1)]
+    assert all(o["max_abs_error"] < 1e-5 for o in found["outputs"])
+    assert found["metrics"] == {"top1_agreement": 1.0, "top5_agreement": 1.0}
+
+
+def test_another_value_is_a_mismatch(made: Ready, tmp_path: Path) -> None:
+    def change(arrays: dict[str, Any]) -> None:
+        arrays["out:logits"][2, 3] += 0.5
+
+    found = verify_against(made, tmp_path, change)
+    assert found["passed"] is False
+    assert found["reasons"][0].startswith("logits at batch=3 image_size=32: max abs error 0.5 > 0.0001")
+    assert found["outputs"][0]["max_abs_error"] == pytest.approx(0.5, abs=1e-4)
+
+
+def test_an_output_that_is_missing_is_a_mismatch(made: Ready, tmp_path: Path) -> None:
+    found = verify_against(made, tmp_path, lambda arrays: arrays.update({"out:boxes": np.zeros((3, 4))}))
+    assert (found["passed"], found["reasons"]) == (False, ["at batch=3: output 'boxes' is missing"])
+
+
+def test_an_output_of_another_shape_is_a_mismatch(made: Ready, tmp_path: Path) -> None:
+    found = verify_against(made, tmp_path, lambda arrays: arrays.update({"out:logits": np.zeros((3, 11))}))
+    assert found["passed"] is False
+    assert found["reasons"] == ["at batch=3: logits has shape [3, 10], the reference [3, 11]"]
+
+
+def test_a_damaged_model_fails_and_says_so(made: Ready, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    child = Child("benchbox.worker", Limits(timeout_seconds=60))
+    with pytest.raises(StageError, match="InvalidProtobuf"):
+        open_(child, made, folder=str(tmp_path))
+    child.kill()
+
+
+def test_a_provider_that_is_not_there_is_unavailable(worker: Child) -> None:
+    backend = replace(cases.case("onnx").backend, providers=("OpenVINOExecutionProvider",))
+    with pytest.raises(Unavailable) as caught:
+        worker.ask("check", word="onnxruntime", backend=asdict(backend))
+    assert caught.value.reason.startswith("OpenVINOExecutionProvider is not in onnxruntime ")
+    assert caught.value.hint == "make an environment with onnxruntime-openvino and name it in `python:`"
+
+
+def test_a_check_says_which_providers_there_are(worker: Child) -> None:
+    assert "CPUExecutionProvider" in worker.ask("check", word="onnxruntime")["providers"]
+
+
+def test_arrays_with_objects_in_them_are_refused(tmp_path: Path) -> None:
+    """Objects in an .npz are pickles."""
+    np.savez(tmp_path / "x.npz", x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        load_arrays(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    ("first", "latencies", "readings"),
+    [(9, (5,), [9, 5]), (9, (5, 7, 6), [6]), (9, (5, 8), [6.5])],
+)
+def test_a_slow_model_is_read_call_by_call(first: int, latencies: tuple[int, ...], readings: list[float]) -> None:
+    assert _readings(Block(0, 0, first, latencies)) == readings
