@@ -21,7 +21,7 @@ from benchbox.cache import Cache, Entry, hash_file
 from benchbox.contract import ExportJob, Feeds, Host, Module, Outputs, PassJob, Split
 from benchbox.errors import StageError
 from benchbox.process import Handler, Message
-from benchbox.schema import Artifact, Case, Model, Step, digest
+from benchbox.schema import Artifact, Case, Dataset, Model, Step, digest
 
 # The batch that is traced, and the one that proves the axis dynamic. 1 is no choice for either: the
 # TorchScript exporter may fold an axis of length 1 into the graph.
@@ -33,7 +33,7 @@ def artifact_keys(case: Case, host: Host) -> tuple[str, ...]:
     """The content address of what each step of the path makes; paths that share a prefix share keys."""
     keys = [digest([*_export_inputs(case), *_step_inputs("exporters", case.path[0], host)])]
     for step in case.path[1:]:
-        keys.append(digest([keys[-1], case.dataset, *_step_inputs("passes", step, host)]))
+        keys.append(digest([keys[-1], *_dataset_inputs(case.dataset), *_step_inputs("passes", step, host)]))
     return tuple(keys)
 
 
@@ -46,8 +46,7 @@ def reference_key(case: Case, samples: int) -> str:
             dict(case.shape),
             case.dynamic_axes,
             samples,
-            case.dataset,
-            plugins.source_digest("datasets", case.dataset.word),
+            *_dataset_inputs(case.dataset),
         ]
     )
 
@@ -264,6 +263,13 @@ def _model_inputs(model: Model) -> list[Any]:
         plugins.source_digest("models", model.family),
         plugins.versions(family.REQUIRES),
     ]
+
+
+def _dataset_inputs(dataset: Dataset) -> list[Any]:
+    plugin = plugins.load("datasets", dataset.word)
+    fingerprint: Callable[[Any], str] | None = getattr(plugin, "fingerprint", None)
+    content = fingerprint(plugins.options(plugin, dataset.options)) if fingerprint else ""
+    return [dataset, content, plugins.source_digest("datasets", dataset.word)]
 
 
 def _folder_digest(source: Path) -> str:

@@ -209,6 +209,77 @@ def report(
     _show_results(loaded, frame.write_reports(loaded, folder))
 
 
+@app.command(
+    epilog=_examples(
+        "benchbox compare results/before results/after",
+        "benchbox compare main.jsonl branch.jsonl --fail-on 'p50 > 5%' --fail-on outcome --strict",
+        "benchbox compare results/cpu results/gpu --ignore provider --out reports/cpu-gpu",
+    )
+)
+def compare(  # noqa: PLR0913  # typer makes an option of each parameter
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Results folders, or records.jsonl files; the first is the baseline.",
+            show_default=False,
+        ),
+    ],
+    *,
+    fail_on: Annotated[
+        list[str],
+        typer.Option(
+            metavar="LIMIT",
+            help="Exit with 1 where this is proven: 'p50 > 5%', 'peak_memory > 10%', 'size > 1%', "
+            "'cosine < 0.99', 'cosine drop > 0.001', 'max_abs_error > 1e-3', outcome.",
+            default_factory=list,
+            show_default=False,
+        ),
+    ],
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 also where a limit is neither kept nor broken.")
+    ] = False,
+    ignore: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PART",
+            help="Pair cases that differ in this: provider, options, path, shape, seed ...",
+            default_factory=list,
+            show_default=False,
+        ),
+    ],
+    no_anchor: Annotated[
+        bool, typer.Option("--no-anchor", help="Do not divide drift out by the baseline.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write compare.csv, compare.md and compare.html there.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Compare runs with the first of them: time, memory, size, parity, and what else changed.
+
+    Exit codes: 0 no limit of --fail-on is proven to be broken, 1 one is, 2 the command line is wrong.
+    """
+    from benchbox import tables
+    from benchbox.compare import gates, reports, table
+    from benchbox.compare.runs import compare as compare_runs
+
+    comparison = compare_runs(runs, ignore=ignore, anchor=not no_anchor)
+    wanted = [gates.parse(text, comparison.metrics) for text in fail_on]
+    if strict and not wanted:
+        raise UsageError("--strict is about --fail-on: say what must not become worse, --fail-on 'p50 > 5%'")
+    judgement = gates.judge(comparison, wanted)
+    _show(table.comparison_table(comparison))
+    if out is not None:
+        written = reports.write(comparison, judgement, out)
+        _show_lines(tables.places([], written))
+    if wanted:
+        _show(table.judgement_table(judgement, strict=strict))
+    raise typer.Exit(OK if judgement.passes(strict=strict) else NOT_OK)
+
+
 @app.command("list", epilog=_examples("benchbox list", "benchbox list --json"))
 def list_(as_json: AsJson = False) -> None:
     """List the plug-ins by kind: what they are, which can run here, what to install for the rest."""
@@ -242,6 +313,30 @@ def doctor(as_json: AsJson = False) -> None:
         _show(tables.machine_table(machine))
         _show(tables.capabilities_table(backends))
         _show(tables.findings_table(findings))
+
+
+@app.command(epilog=_examples("benchbox selftest", "benchbox selftest --minutes 5 --json > selftest.json"))
+def selftest(
+    minutes: Annotated[float, typer.Option(help="About how long it takes.", min=0.1)] = 1.5,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a case against itself, and against itself made slower: how small a difference shows here?
+
+    Exit codes: 0 a case never differed from itself, 1 it did, 130 interrupted.
+    """
+    from benchbox import selftest as selftests
+    from benchbox.selftest_table import progress, selftest_table
+
+    try:
+        with progress(_console(stderr=True)) as say:
+            found = selftests.run(minutes, say)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        _echo_json(selftests.as_json(found))
+    else:
+        _show(selftest_table(found))
+    raise typer.Exit(OK if found.passed else NOT_OK)
 
 
 @app.command(epilog=_examples("benchbox schema > benchbox.schema.json"))
@@ -353,6 +448,9 @@ def _show_results(runs: Runs, reports: Sequence[Path]) -> None:
     best = {position for choice in runs.recommend() for position in choice.rows}
     _show(tables.results_table(tables.rows(runs.to_pandas().to_dict("records"), cases, best)))
     _show(tables.reasons(records))
+    for results in runs.results:
+        if results.damage:
+            typer.echo(f"warning: {results.folder}: {tables.clean(results.damage)}", err=True)
     _show_lines(tables.places([results.folder for results in runs.results], reports))
     _show_lines(tables.next_steps(_commands(records, reports)))
 

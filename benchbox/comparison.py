@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
 from benchbox import stats
+from benchbox.calls import Calls
 from benchbox.schema import Measurement
 from benchbox.stats import Floats, Ints
 
@@ -54,23 +54,23 @@ class Spread:
 
 def flatten(measurements: Sequence[Measurement | None]) -> Timings:
     """The timed blocks of all measurements; None has none."""
-    blocks = [
-        (number, replicate.index, block.round, block.latencies_ns)
-        for number, measurement in enumerate(measurements)
-        if measurement is not None
-        for replicate in measurement.replicates
-        for block in stats.undisturbed(replicate)
-        if block.latencies_ns
-    ]
-    lengths = np.fromiter((len(block[3]) for block in blocks), np.int64, len(blocks))
-    calls = chain.from_iterable(block[3] for block in blocks)
+    calls = Calls()
+    for measurement in measurements:
+        calls.add(measurement)
+    return timings(calls)
+
+
+def timings(*calls: Calls) -> Timings:
+    """The timed blocks of all calls; the cases of the second come after those of the first, and so on."""
+    timed = [each.timed() for each in calls]
+    before = np.cumsum([0, *(each.cases for each in calls)])
     return Timings(
-        cases=len(measurements),
-        latencies_ns=np.fromiter(calls, np.int64, int(lengths.sum())),
-        lengths=lengths,
-        case=np.array([block[0] for block in blocks], dtype=np.int64),
-        replicate=np.array([block[1] for block in blocks], dtype=np.int64),
-        round=np.array([block[2] for block in blocks], dtype=np.int64),
+        cases=int(before[-1]),
+        latencies_ns=np.concatenate([each.latencies_ns for each in timed]),
+        lengths=np.concatenate([each.lengths for each in timed]),
+        case=np.concatenate([each.case + start for each, start in zip(timed, before, strict=False)]),
+        replicate=np.concatenate([each.replicate for each in timed]),
+        round=np.concatenate([each.round for each in timed]),
     )
 
 
@@ -110,10 +110,8 @@ def ratios(timings: Timings, ours: Ints, theirs: Ints, confidence: Floats) -> Bo
     log_medians = timings.log_medians
     differences = log_medians[mine] - log_medians[other]
     rounds = _runs(pair, timings.replicate[mine])
-    centres = stats.segment_quantiles(differences, rounds, [0.5])[:, 0]
-    variances = stats.segment_variances_of_medians(differences, rounds)
     owner = pair[np.cumsum(rounds) - rounds]
-    return stats.process_intervals(centres, variances, owner, ours.size, confidence)
+    return stats.ratio_intervals(differences, rounds, owner, ours.size, confidence)
 
 
 def _paired_blocks(timings: Timings, ours: Ints, theirs: Ints) -> tuple[Ints, Ints, Ints]:

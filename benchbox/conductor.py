@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 from benchbox import build, environment, measure, planning, rounds, store
 from benchbox.cache import Cache, Entry, default_folder
 from benchbox.contract import Host
-from benchbox.errors import StageError, StoreError, Unavailable
+from benchbox.errors import ChildDied, ChildTimeout, StageError, StoreError, Unavailable
 from benchbox.process import Child, Limits
 from benchbox.schema import Case, Environment, Outcome, Record, Stage, Suite
 
@@ -109,9 +110,11 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
         book = store.create(
             Path(results), _suite_file(loaded, request), here, name=loaded.name, now=measure.now()
         )
-        done: tuple[Record, ...] = ()
+        before = None
     else:
-        book, done = _reopen(Path(resume), here)
+        before = _reopen(Path(resume), here)
+        book = store.Run(before.folder)
+    done = before.records if before else ()
     finished = {record.case.id for record in done}
     todo = [case for case in loaded.cases if case.id not in finished]
     say = observer or Silent()
@@ -128,7 +131,7 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
             time=_time(loaded, len(todo)),
         )
         work.do(todo)
-    kept = store.load(book.folder)
+    kept = before if before and not todo else store.load(book.folder)
     try:
         return Finished(kept, _write_reports(book.folder, reports), interrupt.asked)
     except StoreError as error:
@@ -139,7 +142,7 @@ def resumed(folder: str | Path) -> tuple[Suite, Mapping[str, Any]]:
     """The suite of a stopped run as it was resolved then, and what else the command line had said."""
     from benchbox import suite
 
-    kept = store.load(Path(folder)).suite
+    kept = store.read_suite(Path(folder))
     try:
         loaded = suite.from_source(kept["source"], kept["file"])
         request = {name: list(kept["request"][name]) for name in ("overrides", "only", "skip")}
@@ -180,14 +183,14 @@ def _suite_file(suite: Suite, request: _Request) -> Mapping[str, Any]:
     }
 
 
-def _reopen(folder: Path, here: Environment) -> tuple[store.Run, tuple[Record, ...]]:
+def _reopen(folder: Path, here: Environment) -> store.Results:
     kept = store.load(folder)
     if kept.environment.machine != here.machine:
         raise StoreError(
             f"{folder} was measured on {kept.environment.machine}, and this is {here.machine}: numbers of "
             "two machines do not belong in one run. Start a new one, and compare the two."
         )
-    return store.Run(folder), kept.records
+    return kept
 
 
 def _time(suite: Suite, cases: int) -> _Time:
@@ -245,16 +248,25 @@ class _Work:
     def do(self, todo: Sequence[Case]) -> None:
         """Every case that is left, model by model: build all its artifacts, then measure group by group."""
         runnable = self._skip_what_cannot_run(todo)
-        baselines = planning.baselines(self.suite.cases)
-        companions = [c for c in self.suite.cases if c.id in baselines and c not in todo]
+        if not runnable:
+            return
+        left = {case.id for case in todo}
+        baselines = self._baselines
+        companions = [c for c in self.suite.cases if c.id in baselines and c.id not in left]
         for cases in _by(runnable, key=lambda case: str(case.model)):
-            extra = [c for c in companions if c.group in {case.group for case in cases}]
+            groups = {case.group for case in cases}
+            extra = [case for case in companions if case.group in groups]
             wanted = {case.id for case in cases}
             ready = self._build([*extra, *cases], wanted)
             for group in _by(ready, key=lambda item: item.case.group):
                 if self.interrupt.asked:
                     return
                 self._measure(group, baselines, wanted)
+
+    @cached_property
+    def _baselines(self) -> frozenset[str]:
+        """Of the whole suite, for each case is asked whether it is one."""
+        return planning.baselines(self.suite.cases)
 
     def _skip_what_cannot_run(self, cases: Sequence[Case]) -> list[Case]:
         runnable = []
@@ -348,7 +360,7 @@ class _Work:
             outcome=outcome,
             recorded_at=measure.now().isoformat(timespec="seconds"),
             command=self._command(item.case),
-            is_baseline=item.case.id in planning.baselines(self.suite.cases),
+            is_baseline=item.case.id in self._baselines,
             reason="; ".join(came_out.parity.reasons),
             artifact=item.artifact,
             parity=came_out.parity,
@@ -370,7 +382,7 @@ class _Work:
             outcome="skipped" if unavailable else "failed",
             recorded_at=measure.now().isoformat(timespec="seconds"),
             command=self._command(case),
-            is_baseline=case.id in planning.baselines(self.suite.cases),
+            is_baseline=case.id in self._baselines,
             stage=stage,
             reason=error.reason,
             hint=getattr(error, "hint", ""),
@@ -425,7 +437,7 @@ class Builder:
             answer = self._child.ask(
                 verb, case=asdict(case), cache=str(self._cache.folder.absolute()), **content
             )
-        except StageError:
+        except (ChildDied, ChildTimeout):
             self._child.kill()
             self._child = None
             raise

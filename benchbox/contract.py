@@ -117,6 +117,9 @@ class DatasetPlugin(Plugin, Protocol):
         """Exactly `count` samples, lazily; the same for the same arguments; what `calibration` gives
         is never given by `parity`."""
 
+    def fingerprint(self, options: Any) -> str:
+        """Optional: a hash of what lies outside the suite (the user's files), for the cache's keys."""
+
 
 @dataclass(frozen=True)
 class ExportJob:

@@ -6,7 +6,7 @@ Everything comes from results/ alone. Nothing is rounded here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from benchbox import columns, comparison, plugins, stats, store
+from benchbox.calls import Calls
 from benchbox.comparison import Bounds, Timings
 from benchbox.errors import StoreError
-from benchbox.schema import Block, Measurement, MeasurePlan, Record
+from benchbox.gather import Gathered
+from benchbox.schema import MeasurePlan, Record
 from benchbox.stats import Floats, Ints
 from benchbox.store import Results
 
@@ -61,9 +63,13 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Runs:
-    """What one or more runs left behind, and the tables that are derived from it."""
+    """What one or more runs left behind, and the tables that are derived from it.
+
+    `gathered` is what was taken from the records as they were read, where that is done already.
+    """
 
     results: tuple[Results, ...]
+    gathered: Gathered | None = field(default=None, repr=False, compare=False)
 
     SAMPLE_COLUMNS: ClassVar = (
         "run", "case_id", "replicate", "round", "kind", "index", "latency_ns", "disturbed",
@@ -89,23 +95,26 @@ class Runs:
         """
         import pandas as pd
 
-        rows = [(*head, *call, block.disturbed) for head, block, calls in self.blocks() for call in calls]
+        runs, ids = self._run_names, self._all.case_ids
+        rows = [
+            (runs[b.case], ids[b.case], b.replicate, b.round, kind, index, latency_ns, b.disturbed)
+            for b in self.calls.blocks()
+            for kind, index, latency_ns in b.calls()
+        ]
         return pd.DataFrame(rows, columns=list(self.SAMPLE_COLUMNS))
 
-    def blocks(self) -> Iterator[tuple[tuple[str, str, int, int], Block, Iterator[tuple[str, int, int]]]]:
-        """Every block, one at a time, for there may be more calls than memory holds.
+    @property
+    def calls(self) -> Calls:
+        """Every call; case i is row i of the table."""
+        return self._all.calls
 
-        First what its rows begin with (run, case id, replicate, round), then the block, then its calls: what
-        kind each is, its number in the block, its latency in nanoseconds.
-        """
-        for (results, record), case_id in zip(self.rows, self._frame["case_id"], strict=True):
-            for replicate in record.measurement.replicates if record.measurement else ():
-                for block in replicate.warm_up:
-                    head = (results.name, case_id, replicate.index, block.round)
-                    yield head, block, _calls(block, "warm_up", "warm_up")
-                for block in replicate.blocks:
-                    head = (results.name, case_id, replicate.index, block.round)
-                    yield head, block, _calls(block, "cold", "timed")
+    def record(self, row: int) -> Record:
+        """The record behind a row of the table."""
+        for results in self.results:
+            if row < len(results.records):
+                return results.records[row]
+            row -= len(results.records)
+        raise IndexError(row)
 
     def recommend(self) -> tuple[Recommendation, ...]:
         """The fastest case that agrees with the reference, for every group of every run."""
@@ -117,19 +126,26 @@ class Runs:
         return tuple(self._found.metrics)
 
     @cached_property
-    def _found(self) -> columns.Found:
-        return columns.found(self._records, RESERVED)
+    def _all(self) -> Gathered:
+        if self.gathered is not None:
+            return self.gathered
+        gathered = Gathered()
+        for _, record in self.rows:
+            gathered.add(record)
+        return gathered
 
     @cached_property
-    def _records(self) -> tuple[Record, ...]:
-        return tuple(record for _, record in self.rows)
+    def _found(self) -> columns.Found:
+        return columns.found(self._all.named, RESERVED)
+
+    @cached_property
+    def _run_names(self) -> list[str]:
+        return [results.name for results in self.results for _ in range(len(results.records))]
 
     @cached_property
     def _timings(self) -> Timings:
         """Of all records, and after them of the companions: the baselines that were taken beside them."""
-        return comparison.flatten(
-            [r.measurement for r in self._records] + [r.companion for r in self._records]
-        )
+        return comparison.timings(self._all.calls, self._all.companion_calls)
 
     @cached_property
     def _confidence(self) -> Floats:
@@ -141,31 +157,32 @@ class Runs:
 
     def _plan_numbers(self, name: str) -> Floats:
         """What each record's suite says under `measure`."""
-        return np.array([plan_number(results.suite, name) for results, _ in self.rows], dtype=np.float64)
+        said = [plan_number(results.suite, name) for results in self.results]
+        return np.repeat(np.array(said, dtype=np.float64), [len(r.records) for r in self.results])
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
+        with store.without_collecting():
+            return self._tabulate()
+
+    def _tabulate(self) -> pd.DataFrame:
         import pandas as pd
 
-        records = self._records
-        identity = {
-            "run": [results.name for results, _ in self.rows],
-            "case_id": [record.case.id for record in records],
-            "group": [record.case.group for record in records],
-        }
-        machine = {"machine": [results.environment.machine for results, _ in self.rows]}
-        fixed = columns.fixed(records) | machine
+        identity = {"run": self._run_names, "case_id": self._all.case_ids, "group": self._all.groups}
+        machines = [(results.environment.machine, len(results.records)) for results in self.results]
+        machine = {"machine": [name for name, rows in machines for _ in range(rows)]}
+        fixed = self._all.cells() | machine
         timed = self._timing_columns(identity, fixed)
         found = self._found
         frame = pd.DataFrame({**identity, **fixed, **timed, **found.sizes, **found.metrics, **found.nodes})
         names = [str(name) for name in frame.columns]
-        counts = [name for name in names if name in _COUNTS or name.startswith("nodes_")]
+        counts = [name for name in names if name in _COUNTS or name in found.nodes]
         floats = [name for name in names if name.endswith(_FLOATS)]
         types = dict.fromkeys(floats, "float64") | dict.fromkeys(counts, "Int64")
         return frame.astype(types)[_in_order(names)]
 
     def _timing_columns(self, identity: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
-        size = len(self._records)
+        size = len(self._all.case_ids)
         both = np.concatenate([self._confidence, self._confidence])
         low, point, high = (bound[:size] for bound in comparison.medians(self._timings, both))
         spread = comparison.spread(self._timings)
@@ -181,8 +198,8 @@ class Runs:
             "p99_ms": spread.p99_ns[:size] / 1e6,
             "throughput_per_s": batch / (point / 1e9),
             "samples": [
-                n if record.measurement else None
-                for n, record in zip(spread.samples.tolist(), self._records, strict=False)
+                None if session is None else n
+                for n, session in zip(spread.samples.tolist(), self._all.sessions, strict=False)
             ],
             "ratio": ratio,
             "ratio_low": ratio_low,
@@ -197,25 +214,27 @@ class Runs:
         pairs = comparison.ratios(self._timings, ours, theirs[ours], self._confidence[ours])
         bounds = []
         for pair in pairs:
-            column = np.full(len(self._records), np.nan)
+            column = np.full(theirs.size, np.nan)
             column[ours] = pair
             bounds.append(column)
         return bounds[0], bounds[1], bounds[2]
 
     def _baselines(self, groups: Sequence[tuple[str, str]]) -> Ints:
         """For each record the position of its baseline's measurement in `_timings`, or -1."""
+        sessions, every = self._all.sessions, self._all
         own = {
             group: number
-            for number, (group, record) in enumerate(zip(groups, self._records, strict=True))
-            if record.is_baseline and record.outcome == "ok" and record.measurement
+            for number, group in enumerate(groups)
+            if every.baselines[number] and every.outcomes[number] == "ok" and sessions[number] is not None
         }
-        theirs = np.full(len(self._records), -1, dtype=np.int64)
-        for number, (group, record) in enumerate(zip(groups, self._records, strict=True)):
-            if record.measurement is None or record.is_baseline:
+        theirs = np.full(len(groups), -1, dtype=np.int64)
+        for number, group in enumerate(groups):
+            session = sessions[number]
+            if session is None or every.baselines[number]:
                 continue
-            if record.companion is not None and _together(record.companion, record.measurement):
-                theirs[number] = len(self._records) + number
-            elif group in own and _together(self._records[own[group]].measurement, record.measurement):
+            if every.companion_sessions[number] == session:
+                theirs[number] = len(groups) + number
+            elif group in own and sessions[own[group]] == session:
                 theirs[number] = own[group]
         return theirs
 
@@ -223,8 +242,8 @@ class Runs:
         """Of each row; empty for the baseline, for what was not timed, and for what does not agree."""
         words = stats.verdicts(*ratio, self._margin)
         return [
-            word if record.outcome == "ok" and not record.is_baseline else ""
-            for word, record in zip(words, self._records, strict=True)
+            word if outcome == "ok" and not is_baseline else ""
+            for word, outcome, is_baseline in zip(words, self._all.outcomes, self._all.baselines, strict=True)
         ]
 
     @cached_property
@@ -234,7 +253,7 @@ class Runs:
         members: dict[tuple[str, str], list[int]] = {key: [] for key in keys}
         p50 = frame["p50_ms"].to_numpy()
         for number in np.argsort(p50, kind="stable"):
-            if self._records[number].outcome == "ok" and not np.isnan(p50[number]):
+            if self._all.outcomes[number] == "ok" and not np.isnan(p50[number]):
                 members[keys[number]].append(int(number))
         pairs = [(rows[0], rival) for rows in members.values() for rival in rows[1:]]
         beaten = self._beaten(pairs)
@@ -245,11 +264,8 @@ class Runs:
 
     def _beaten(self, pairs: Sequence[tuple[int, int]]) -> set[int]:
         """The rivals that the fastest of their group is proven to be faster than."""
-        together = [
-            pair
-            for pair in pairs
-            if _together(self._records[pair[0]].measurement, self._records[pair[1]].measurement)
-        ]
+        sessions = self._all.sessions
+        together = [pair for pair in pairs if sessions[pair[0]] == sessions[pair[1]]]
         if not together:
             return set()
         ours, theirs = np.array(together, dtype=np.int64).T
@@ -264,7 +280,11 @@ RESERVED = frozenset((*_OWN, *columns.NAMES))
 
 def load_results(*folders: str | Path) -> Runs:
     """What the results folders hold. Raises StoreError where one of them is none."""
-    return Runs(tuple(store.load(Path(folder)) for folder in folders))
+    gathered = Gathered()
+    results = tuple(store.browse(Path(folder), gathered.add) for folder in folders)
+    if len(gathered.case_ids) > sum(len(run.records) for run in results):
+        return Runs(results)  # a case was recorded twice: what counts is gathered when it is asked for
+    return Runs(results, gathered)
 
 
 def recommend(runs: Runs) -> pd.DataFrame:
@@ -291,17 +311,9 @@ def plan_number(suite: Mapping[str, Any], name: str) -> float:
     """A number of the suite's `measure`, as it was resolved; the default where the file lacks it."""
     measure = suite.get("measure")
     value = measure.get(name) if isinstance(measure, Mapping) else None
-    return float(value) if isinstance(value, int | float) else float(getattr(MeasurePlan(), name))
-
-
-def _calls(block: Block, first: str, rest: str) -> Iterator[tuple[str, int, int]]:
-    yield first, 0, block.first_ns
-    for index, latency_ns in enumerate(block.latencies_ns, start=1):
-        yield rest, index, latency_ns
-
-
-def _together(one: Measurement | None, other: Measurement | None) -> bool:
-    return one is not None and other is not None and one.session == other.session
+    if isinstance(value, int | float) and 0 <= value < 1e6:  # a damaged file may say anything
+        return float(value)
+    return float(getattr(MeasurePlan(), name))
 
 
 # What a reader looks for first stands first; the rest follows as it comes.

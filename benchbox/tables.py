@@ -86,7 +86,7 @@ def rows(
 def results_table(table_rows: Sequence[Row]) -> RenderableType:
     """One table for each model and shape: its cases are compared with each other. Fits 80 columns."""
     parts: list[RenderableType] = []
-    for heading, members in _groups(table_rows, lambda row: row.heading):
+    for heading, members in grouped(table_rows, lambda row: row.heading):
         parts += [Text(heading, style="bold"), _group_table(members), *_choice(members), Text()]
     return Group(*parts)
 
@@ -98,7 +98,7 @@ def reasons(records: Sequence[Record]) -> RenderableType:
         if record.outcome != "ok":
             key = (record.outcome, record.stage or "", record.reason, record.hint)
             by_reason.setdefault(key, []).append(record)
-    table = _plain_table(header=False)
+    table = plain_table(header=False)
     table.add_column(no_wrap=True, width=8)
     table.add_column(overflow="fold", ratio=1)
     for (outcome, stage, reason, hint), members in by_reason.items():
@@ -122,7 +122,7 @@ def plan_table(planned: Sequence[Planned]) -> RenderableType:
     """The matrix: which steps are built already, and what cannot run here."""
     parts: list[RenderableType] = []
     runtimes = _runtimes([item.case for item in planned])
-    for heading, members in _groups(planned, lambda item: _heading(item.case)):
+    for heading, members in grouped(planned, lambda item: _heading(item.case)):
         parts += [Text(heading, style="bold"), _plan_group(members, runtimes), Text()]
     parts.append(_unavailable([(item.unavailable, item.hint) for item in planned]))
     return Group(*parts)
@@ -131,8 +131,8 @@ def plan_table(planned: Sequence[Planned]) -> RenderableType:
 def capabilities_table(capabilities: Sequence[Capability]) -> RenderableType:
     """Plug-ins by kind: word, what it is, whether it runs here."""
     parts: list[RenderableType] = []
-    for kind, members in _groups(capabilities, lambda capability: capability.kind):
-        table = _plain_table(header=False)
+    for kind, members in grouped(capabilities, lambda capability: capability.kind):
+        table = plain_table(header=False)
         table.add_column(no_wrap=True, width=13)
         table.add_column(ratio=1)
         table.add_column(no_wrap=True, width=6)
@@ -168,7 +168,7 @@ def machine_table(machine: Environment) -> RenderableType:
 
 def findings_table(findings: Sequence[Finding]) -> RenderableType:
     """What makes measurements worse, why, and what to type."""
-    table = _plain_table(header=False)
+    table = plain_table(header=False)
     table.add_column(no_wrap=True, width=8)
     table.add_column(overflow="fold", ratio=1)
     for finding in findings:
@@ -268,7 +268,7 @@ def _threads(case: Case) -> str:
 
 def _group_table(members: Sequence[Row]) -> Table:
     """Two lines a case: what it is and what came out, then where it ran and the intervals."""
-    table = _plain_table()
+    table = plain_table()
     table.add_column("path, runtime", overflow="fold", ratio=1)
     table.add_column("outcome", no_wrap=True, width=8)
     table.add_column("p50 ms", no_wrap=True, width=13, justify="right")
@@ -277,12 +277,12 @@ def _group_table(members: Sequence[Row]) -> Table:
     table.add_column("cosine", no_wrap=True, width=7, justify="right")
     for row in members:
         table.add_row(
-            _two_lines(Text(row.path), row.runtime),
+            two_lines(Text(row.path), row.runtime),
             _word(row.outcome),
             _p50(row),
             _ratio(row),
             "" if row.peak_memory_mib is None else f"{row.peak_memory_mib:,.0f}",
-            "" if row.cosine is None else _cosine(row.cosine),
+            "" if row.cosine is None else cosine(row.cosine),
         )
     return table
 
@@ -294,7 +294,7 @@ def _p50(row: Row) -> Text:
     if row.p50_low_ms is None or row.p50_high_ms is None:
         return point
     low, high = (_bound(bound, row.p50_ms) for bound in (row.p50_low_ms, row.p50_high_ms))
-    return _two_lines(point, f"{low}-{high}")
+    return two_lines(point, f"{low}-{high}")
 
 
 def _bound(bound: float, point: float) -> str:
@@ -306,23 +306,25 @@ def _ratio(row: Row) -> Text:
     verdict = Text(row.verdict, style=STYLES.get(row.verdict, ""))
     if row.ratio is None:
         return verdict
-    text = _three_digits(row.ratio)
+    text = three_digits(row.ratio)
     if row.ratio_low is not None and row.ratio_high is not None:
-        text += f" ({_three_digits(row.ratio_low)}-{_three_digits(row.ratio_high)})"
-    return _two_lines(verdict, text)
+        text += f" ({three_digits(row.ratio_low)}-{three_digits(row.ratio_high)})"
+    return two_lines(verdict, text)
 
 
-def _two_lines(first: Text, second: str) -> Text:
+def two_lines(first: Text, second: str) -> Text:
+    """A cell of two lines, the second dim."""
     return Text.assemble(first, "\n", (second, "dim"))
 
 
-def _three_digits(ratio: float) -> str:
+def three_digits(ratio: float) -> str:
+    """Three significant digits in at most four signs."""
     if ratio >= 1000:  # an interval of two noisy processes can be as wide as that
         return ">999"
     return f"{ratio:.{max(0, min(2, 2 - math.floor(math.log10(ratio))))}f}" if ratio > 0 else "0.00"
 
 
-def _cosine(value: float) -> str:
+def cosine(value: float) -> str:
     """Rounded down: a candidate that differs never reads 1.00000."""
     decimals = 5 if value >= 0 else 4  # as wide with the sign
     return f"{math.floor(value * 10**decimals) / 10**decimals:.{decimals}f}"
@@ -353,7 +355,7 @@ def _end_of(detail: str) -> list[str]:
 
 
 def _plan_group(members: Sequence[Planned], runtimes: Mapping[str, str]) -> Table:
-    table = _plain_table()
+    table = plain_table()
     table.add_column("path", overflow="fold", ratio=1)
     table.add_column("runtime", overflow="fold", ratio=1)
     table.add_column("artifact", no_wrap=True, width=16)
@@ -407,14 +409,15 @@ def _gpu(gpu: Mapping[str, Any]) -> str:
     return f"{gpu['name']}, {memory}, compute capability {gpu['compute_capability']}"
 
 
-def _plain_table(*, header: bool = True) -> Table:
+def plain_table(*, header: bool = True) -> Table:
+    """A table without lines, as wide as the terminal."""
     return Table(
         box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=True, show_header=header, header_style="dim"
     )
 
 
 def _pairs(facts: Iterable[tuple[str, str]]) -> Table:
-    table = _plain_table(header=False)
+    table = plain_table(header=False)
     table.add_column(no_wrap=True, width=8, style="dim")
     table.add_column(overflow="fold", ratio=1)
     for name, value in facts:
@@ -426,7 +429,7 @@ def _lines(named: Sequence[tuple[str, str]]) -> Text:
     return Text("\n").join(Text.assemble((f"{name:<8} ", "dim"), clean(value)) for name, value in named)
 
 
-def _groups(items: Sequence[_T], key: Callable[[_T], str]) -> Iterator[tuple[str, list[_T]]]:
+def grouped(items: Sequence[_T], key: Callable[[_T], str]) -> Iterator[tuple[str, list[_T]]]:
     """The items by key, keys in the order of their first item."""
     groups: dict[str, list[_T]] = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""A machine that others use too, in numpy: what interleaved measurement on it yields, hundreds of runs at once.
+"""A machine that others use too, in numpy: what measuring on it yields, hundreds of runs at once.
 
 It drifts (a slow wave and a random walk that all cases of a round share), it bursts (for a while everything
 is 1.3 to 3 times slower; /proc sees most of it and the block is measured again, some goes unseen), each
@@ -74,14 +74,16 @@ class Sessions:
     latencies_ns: np.ndarray
     mood: np.ndarray
 
-    def timings(self, replicates: int | None = None) -> Timings:
-        """As the reports see them: case number `run * cases + case`."""
-        kept = self.latencies_ns[:, :, :replicates]
-        runs, cases, replicates, rounds, calls = kept.shape
-        run, case, replicate, round_ = np.indices(kept.shape[:-1]).reshape(4, -1)
+    def timings(self, kept: np.ndarray | None = None) -> Timings:
+        """As the reports see them: case number `run * cases + case`; `kept`, by run, replicate and round,
+        says which rounds were measured (all of them)."""
+        runs, cases, replicates, rounds, calls = self.latencies_ns.shape
+        shape = (runs, cases, replicates, rounds)
+        kept = np.ones(shape, bool) if kept is None else np.broadcast_to(kept[:, None], shape)
+        run, case, replicate, round_ = np.nonzero(kept)
         return Timings(
             cases=runs * cases,
-            latencies_ns=kept.reshape(-1),
+            latencies_ns=self.latencies_ns[kept].reshape(-1),
             lengths=np.full(run.size, calls),
             case=run * cases + case,
             replicate=replicate,
@@ -111,11 +113,6 @@ def measure(
     return Sessions(latencies.astype(np.int64), mood)
 
 
-def median_of_calls(machine: Machine) -> float:
-    """The factor by which the calls' one-sided noise raises the median: |t| with 3 degrees has it at 0.765."""
-    return math.exp(machine.call * 0.7648923)
-
-
 def _starts(shape: tuple[int, int, int, int], schedule: Schedule, rng: np.random.Generator) -> np.ndarray:
     """When each block begins: cases in shuffled order in every round, all loaded anew for each replicate."""
     runs, cases, replicates, rounds = shape
@@ -126,9 +123,7 @@ def _starts(shape: tuple[int, int, int, int], schedule: Schedule, rng: np.random
     return np.moveaxis(starts, -1, 1)
 
 
-def _drift(
-    starts: np.ndarray, machine: Machine, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _drift(starts: np.ndarray, machine: Machine, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Log drift at `starts`, and its mean over each run: the mood in which the run was measured."""
     runs = starts.shape[0]
     per_run = (runs, *(1,) * (starts.ndim - 1))

@@ -137,8 +137,8 @@ def test_two_processes_that_want_the_same_entry_make_it_once(store: Cache, tmp_p
         "import os, sys; from pathlib import Path; from benchbox.cache import Cache\n"
         "def fill(folder):\n"
         "    with open(sys.argv[2], 'a') as log: print(os.getpid(), file=log)\n"
-        "    print('filling', flush=True); Path(sys.argv[3]).read_text(); (folder / 'a').write_bytes(b'abc')\n"
-        "    return {}\n"
+        "    print('filling', flush=True); Path(sys.argv[3]).read_text()\n"
+        "    (folder / 'a').write_bytes(b'abc'); return {}\n"
         "print('ready', flush=True); print(Cache(Path(sys.argv[1])).make('k1', fill).sha256, flush=True)\n"
     )
     command = [sys.executable, "-c", code, str(store.folder), str(log), str(fifo)]

@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from cases import case, suite
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -27,6 +26,7 @@ from benchbox.conductor import Finished, Observer
 from benchbox.errors import StageError, StoreError, SuiteError
 from benchbox.planning import Capability, Planned
 from benchbox.schema import Backend, Case, Environment, Record, Step, Threads
+from cases import case, suite
 
 TORCH = case("torch")
 ONNX = case("onnx")

@@ -35,10 +35,13 @@ Go = Callable[..., Finished]
 def go(ready: Callable[[Case], Ready], cache_folder: Path, tmp_path: Path) -> Go:
     """Runs cases into this test's own results folder, artifacts taken from the shared cache."""
 
+    prepared: set[str] = set()
+
     def run(suite: Suite, notes: Notes, **options: Any) -> Finished:
         for case in suite.cases:
-            if case.backend.provider == cases.CPU:
+            if case.id not in prepared:
                 ready(case)
+                prepared.add(case.id)
         return conductor.run(
             suite,
             **{"results": tmp_path, "reports": None, "cache": cache_folder, "observer": notes, **options},
@@ -213,13 +216,15 @@ def test_numbers_of_two_machines_do_not_belong_in_one_run(go: Go, monkeypatch: p
 def test_terms_narrow_the_matrix_and_stand_in_the_command(go: Go) -> None:
     notes = Notes()
     finished = go(
-        cases.suite(PAIR), notes, only=["batch=1"], skip=[f"id={PAIR[0].id}"], overrides=["measure.replicates=1"]
+        cases.suite(PAIR),
+        notes,
+        only=["batch=1"],
+        skip=[f"id={PAIR[0].id}"],
+        overrides=["measure.replicates=1"],
     )
     (record,) = finished.results.records
     assert name_of(record.case) == "onnx:disable/1"
-    assert record.command == (
-        f"benchbox run tiny.yaml --set measure.replicates=1 --only id={record.case.id}"
-    )
+    assert record.command == (f"benchbox run tiny.yaml --set measure.replicates=1 --only id={record.case.id}")
     assert json.loads((finished.results.folder / store.SUITE).read_bytes())["request"] == {
         "overrides": ["measure.replicates=1"],
         "only": ["batch=1"],

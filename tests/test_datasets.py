@@ -135,3 +135,13 @@ def test_too_few_images_and_a_broken_one_are_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"not a picture")
     with pytest.raises(StageError, match=r"[ab]\.jpg cannot be read as an image: "):
         list(imagefolder.samples(options, count=1, split="parity", seed=0))
+
+
+def test_other_images_in_the_folder_are_other_inputs(photographs: Path) -> None:
+    """The fingerprint is part of the cache's keys; what is not an image does not count."""
+    options = imagefolder.Options(str(photographs))
+    before = imagefolder.fingerprint(options)
+    (photographs / "dog" / "notes.txt").write_text("still not an image")
+    assert imagefolder.fingerprint(options) == before
+    Image.new("RGB", (6, 4), (99, 0, 0)).save(photographs / "dog" / "9.png")
+    assert imagefolder.fingerprint(options) != before

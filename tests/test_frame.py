@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import golden_records as golden
 import numpy as np
 import pandas as pd
 import pytest
 
+import golden_records as golden
 from benchbox import frame, stats
 from benchbox.errors import StoreError, UsageError
 from benchbox.schema import Block

@@ -92,7 +92,7 @@ def test_pretrained_weights_that_cannot_be_had_are_an_error_and_never_random(
 def test_a_config_without_weights_beside_it_is_an_error(tmp_path: Path) -> None:
     vit.save(vit.load(MODEL), tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(StageError, match="^pretrained weights of .* cannot be had: "):
+    with pytest.raises(StageError, match=r"^pretrained weights of .* cannot be had: "):
         vit.load(replace(MODEL, source=str(tmp_path), weights="pretrained", config={}))
 
 
@@ -102,14 +102,14 @@ def test_pickled_weights_are_not_weights(tmp_path: Path) -> None:
     vit.save(module, tmp_path)
     (tmp_path / "model.safetensors").unlink()
     torch.save(module.model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(StageError, match="^pretrained weights of .* cannot be had: "):
+    with pytest.raises(StageError, match=r"^pretrained weights of .* cannot be had: "):
         vit.load(replace(MODEL, source=str(tmp_path), weights="pretrained", config={}))
 
 
 def test_damaged_weights_are_an_error(tmp_path: Path) -> None:
     vit.save(vit.load(MODEL), tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00notjson!")
-    with pytest.raises(StageError, match="^pretrained weights of .* cannot be had: "):
+    with pytest.raises(StageError, match=r"^pretrained weights of .* cannot be had: "):
         vit.load(replace(MODEL, source=str(tmp_path), weights="pretrained", config={}))
 
 
@@ -125,7 +125,9 @@ def test_a_checkpoint_of_another_task_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_image_size_that_the_model_does_not_take_is_refused() -> None:
-    with pytest.raises(StageError, match=r"^vit-tiny takes images of 32 pixels, and the suite's image_size is 64$"):
+    with pytest.raises(
+        StageError, match=r"^vit-tiny takes images of 32 pixels, and the suite's image_size is 64$"
+    ):
         vit.signature(MODEL, {"batch": 1, "image_size": 64})
 
 
@@ -168,7 +170,10 @@ def test_agreement_of_the_best_and_the_best_five(candidate: Any, top1: float, to
 
 def test_three_classes_have_a_best_three() -> None:
     few = np.array([[3, 2, 1]], np.float32)
-    assert vit.metrics(MODEL, {"logits": few}, {"logits": few}) == {"top1_agreement": 1.0, "top5_agreement": 1.0}
+    assert vit.metrics(MODEL, {"logits": few}, {"logits": few}) == {
+        "top1_agreement": 1.0,
+        "top5_agreement": 1.0,
+    }
 
 
 def test_features_have_no_classes_to_agree_on() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,12 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import psutil
 import pytest
 
 from benchbox import process
 from benchbox.errors import ChildDied, ChildTimeout, StageError, Unavailable
 from benchbox.process import Child, Limits
+from watching import is_gone
 
 MIB = 2**20
 Start = Callable[..., Child]
@@ -36,20 +37,6 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     yield make
     for child in children:
         child.kill()
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended; one that is about to has ten seconds."""
-    try:
-        found = psutil.Process(pid)
-        if found.status() == psutil.STATUS_ZOMBIE:
-            return True
-        found.wait(timeout=10)
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.TimeoutExpired:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    return True
 
 
 def test_an_answer_is_what_the_handler_returned(start: Start) -> None:
@@ -119,7 +106,10 @@ def test_an_exit_without_an_answer_says_the_code_and_keeps_stderr(start: Start) 
         (signal.SIGSEGV, "the process was killed by SIGSEGV"),
         (
             signal.SIGKILL,
-            "the process was killed by SIGKILL (the kernel's out-of-memory killer sends this, and so may a person)",
+            (
+                "the process was killed by SIGKILL "
+                "(the kernel's out-of-memory killer sends this, and so may a person)"
+            ),
         ),
     ],
 )
@@ -152,14 +142,14 @@ def test_a_dead_child_stays_dead(start: Start) -> None:
 def test_a_refused_allocation_is_out_of_memory(start: Start) -> None:
     child = start(address_space_bytes=512 * MIB)
     assert child.ask("allocate", bytes=16 * MIB) == {"size": 16 * MIB}
-    with pytest.raises(StageError, match="^out of memory"):
+    with pytest.raises(StageError, match=r"^out of memory"):
         child.ask("allocate", bytes=1024 * MIB)
 
 
 @pytest.mark.parametrize("text", ["Segmentation fault", "[1, 2]", "17", "null", "[" * 100_000])
 def test_an_answer_that_is_no_message_ends_the_child(start: Start, text: str) -> None:
     child = start()
-    with pytest.raises(ChildDied, match="^the process answered with something that is no message: "):
+    with pytest.raises(ChildDied, match=r"^the process answered with something that is no message: "):
         child.ask("garbage", text=text)
     assert is_gone(child.pid)
 
@@ -236,12 +226,21 @@ def test_an_interpreter_that_does_not_exist_is_named() -> None:
 
 def test_children_leave_no_open_files(start: Start) -> None:
     start().kill()  # what the first one loads stays open
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = open_files()
     for _ in range(3):
         child = start()
         child.ask("pid")
         child.kill()
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before
+
+
+def open_files() -> dict[str, str]:
+    """What this process has open, by number; the listing itself is closed when it is looked up."""
+    found = {}
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found[link.name] = str(link.readlink())
+    return {number: target for number, target in found.items() if not target.endswith("/fd")}
 
 
 def test_a_child_ends_with_its_parent() -> None:

@@ -14,9 +14,9 @@ from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import golden_records as golden
 import pytest
 
+import golden_records as golden
 from benchbox import frame, plugins
 from benchbox.reporters import html, markdown
 from benchbox.store import Results

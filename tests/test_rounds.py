@@ -31,7 +31,7 @@ from benchbox.schema import (
 MIB = 2**20
 PARITY = Parity(True, "fp32", Tolerance(), 0.0, 4, (OutputParity("logits", {"batch": 1}, 0, 0, 0, 1, None),))
 QUIET = Noise(0.0, 0, 0.0, None, 0)
-PLAN = MeasurePlan(budget_seconds=10.0, precision=-1.02, replicates=2, min_rounds=2, block_seconds=0.1)
+PLAN = MeasurePlan(budget_seconds=10.0, precision=0.02, replicates=2, min_rounds=2, block_seconds=0.1)
 
 
 @dataclass
@@ -203,7 +203,17 @@ def test_memory_is_asked_after_the_blocks_and_before_the_shapes_of_parity(world:
     """And parity once: it is the same in every process."""
     together([1])
     verbs = [verb for _, verb in world.asked]
-    assert verbs == ["open", "warm_up", *["block"] * 3, "memory", "verify", "open", "warm_up", *["block"] * 3, "memory"]
+    assert verbs == [
+        "open",
+        "warm_up",
+        *["block"] * 3,
+        "memory",
+        "verify",
+        "open",
+        "warm_up",
+        *["block"] * 3,
+        "memory",
+    ]
 
 
 def test_rounds_end_when_every_case_is_known_precisely_enough(world: World) -> None:
@@ -250,10 +260,17 @@ def test_an_interrupt_before_the_first_replicate_starts_nothing(world: World) ->
 
 @pytest.mark.parametrize(
     ("verb", "stage"),
-    [("open", "load"), ("warm_up", "measure"), ("block", "measure"), ("memory", "measure"), ("verify", "verify")],
+    [
+        ("open", "load"),
+        ("warm_up", "measure"),
+        ("block", "measure"),
+        ("memory", "measure"),
+        ("verify", "verify"),
+    ],
 )
 @pytest.mark.parametrize(
-    "error", [ChildDied("killed by SIGKILL"), StageError("out of memory"), Unavailable("no such device", "buy one")]
+    "error",
+    [ChildDied("killed by SIGKILL"), StageError("out of memory"), Unavailable("no such device", "buy one")],
 )
 def test_a_failing_worker_ends_its_case_with_the_stage_and_no_other(
     world: World, verb: str, stage: str, error: StageError | Unavailable

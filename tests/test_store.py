@@ -130,7 +130,9 @@ def test_one_record_is_one_line(run: Run) -> None:
 
 def test_records_are_on_the_disk_when_append_returns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    )
     run.append([record()])
     assert synced == [str(run.folder / store.RECORDS)]
 
@@ -208,8 +210,8 @@ def test_a_disk_that_refuses_is_named_with_what_to_type(run: Run, monkeypatch: p
     with pytest.raises(StoreError) as caught:
         run.append([record()])
     assert str(caught.value) == (
-        f"cannot write {run.folder / store.RECORDS}: No space left on device. Finished cases are safe; free the "
-        f"disk or mend the permissions, then continue with: benchbox run --resume {run.folder}"
+        f"cannot write {run.folder / store.RECORDS}: No space left on device. Finished cases are safe; "
+        f"free the disk or mend the permissions, then continue with: benchbox run --resume {run.folder}"
     )
 
 

@@ -87,7 +87,9 @@ def test_the_worker_of_onnx_runtime_has_loaded_no_other_framework(worker: Child)
 
 def test_a_worker_and_all_that_it_imports_need_the_standard_library_only() -> None:
     """`-S` leaves site-packages out; numpy comes when a case is opened."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import benchbox.worker, benchbox.process; print('ok')"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import benchbox.worker, benchbox.process; print('ok')"
+    )
     root = str(Path(__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-S", "-c", code, root], capture_output=True, text=True, check=False
@@ -196,5 +198,7 @@ def test_arrays_with_objects_in_them_are_refused(tmp_path: Path) -> None:
     ("first", "latencies", "readings"),
     [(9, (5,), [9, 5]), (9, (5, 7, 6), [6]), (9, (5, 8), [6.5])],
 )
-def test_a_slow_model_is_read_call_by_call(first: int, latencies: tuple[int, ...], readings: list[float]) -> None:
+def test_a_slow_model_is_read_call_by_call(
+    first: int, latencies: tuple[int, ...], readings: list[float]
+) -> None:
     assert _readings(Block(0, 0, first, latencies)) == readings

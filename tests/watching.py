@@ -15,8 +15,9 @@ Event = tuple[str, str]
 
 
 def name_of(case: Case) -> str:
-    """`onnx/1`, `onnx:disable/2`: the path, options and the batch."""
-    options = "".join(f":{value}" for value in case.backend.options.values())
+    """`onnx/1`, `onnx:disable/2`: the path, options, a foreign interpreter, and the batch."""
+    values = [*case.backend.options.values(), *filter(None, [case.backend.python])]
+    options = "".join(f":{value}" for value in values)
     return f"{'+'.join(step.word for step in case.path)}{options}/{case.shape['batch']}"
 
 
@@ -30,6 +31,21 @@ def builders() -> list[psutil.Process]:
     """The live builders of this process, in the order in which they were started."""
     found = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
     return sorted((p for p in found if "benchbox.build" in p.cmdline()), key=lambda p: p.create_time())
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that is about to has ten seconds. Nobody may have waited for it."""
+    for _ in range(100):
+        try:
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+            process.wait(timeout=0.1)
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.TimeoutExpired:
+            continue
+    return False
 
 
 @dataclass

@@ -37,6 +37,17 @@ def samples(options: Options, *, count: int, split: Split, seed: int) -> Iterato
         yield Sample(image=_read(file), label=labels.get(file.parent.name))
 
 
+def fingerprint(options: Options) -> str:
+    """What the folder holds, by names, sizes and times of change: other images are other inputs."""
+    root = Path(options.root)
+    listing = "".join(
+        f"{f.relative_to(root)}/{f.stat().st_size}/{f.stat().st_mtime_ns}\n"
+        for f in sorted(root.rglob("*"))
+        if f.suffix.lower() in SUFFIXES and f.is_file()
+    )
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
 def _files(root: Path, seed: int) -> list[Path]:
     found = [f for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file()]
     if len(found) < 2:

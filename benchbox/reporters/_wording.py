@@ -28,14 +28,15 @@ SYMBOLS = {"ok": "✓", "mismatch": "≠", "skipped": "○", "failed": "✕"}
 class Group:
     """Cases that are compared with each other: one model, one shape, one run.
 
-    `labels` tell the rows apart; `best` are the recommended rows, the fastest first; `metrics` are the
-    columns of task metrics.
+    `numbers` are the rows' positions in the table; `labels` tell them apart; `best` are the recommended
+    rows, the fastest first; `metrics` are the columns of task metrics.
     """
 
     title: str
     weights: str
     machine: str
     rows: tuple[Row, ...]
+    numbers: tuple[int, ...]
     labels: tuple[str, ...]
     best: tuple[int, ...]
     metrics: tuple[str, ...]
@@ -48,7 +49,13 @@ class Group:
     def first(self, count: int) -> Group:
         """The group with at most `count` rows."""
         best = tuple(number for number in self.best if number < count)
-        return replace(self, rows=self.rows[:count], labels=self.labels[:count], best=best)
+        return replace(
+            self,
+            rows=self.rows[:count],
+            numbers=self.numbers[:count],
+            labels=self.labels[:count],
+            best=best,
+        )
 
     @property
     def conclusion(self) -> str:
@@ -64,42 +71,56 @@ class Group:
         )
 
 
-def groups(runs: Any) -> tuple[Group, ...]:
-    """The groups of all runs in the order of the table."""
-    frame = runs.to_pandas().astype(object)
-    rows: list[Row] = frame.where(frame.notna(), None).to_dict("records")
+def groups(runs: Any, max_rows: int, max_groups: int | None = None) -> list[Group]:
+    """The first groups of the table that have so many rows together; only the very first is ever cut.
+
+    Rows are made of these alone: a page shows 2,000 of 100,000.
+    """
+    frame = runs.to_pandas()
     members: dict[tuple[str, str], list[int]] = {}
-    for number, row in enumerate(rows):
-        members.setdefault((row["run"], row["group"]), []).append(number)
+    for number, key in enumerate(zip(frame["run"], frame["group"], strict=True)):
+        members.setdefault(key, []).append(number)
+    shown = _within(list(members.items())[:max_groups], max_rows)
     best = {(advice.run, advice.group): advice.rows for advice in runs.recommend()}
-    return tuple(
+    rows = table_rows(frame, [number for _, numbers in shown for number in numbers])
+    return [
         _group(
-            [rows[number] for number in numbers], [numbers.index(b) for b in best[key]], runs.metric_columns
-        )
-        for key, numbers in members.items()
-    )
+            [rows[number] for number in numbers],
+            numbers,
+            [numbers.index(b) for b in best[key]],
+            runs.metric_columns,
+        ).first(max_rows)
+        for key, numbers in shown
+    ]
 
 
-def within(groups: Sequence[Group], max_rows: int) -> list[Group]:
-    """The first groups that have so many rows together; only the very first is ever cut."""
-    shown: list[Group] = []
+def table_rows(frame: Any, numbers: Sequence[int]) -> dict[int, Row]:
+    """These rows of the table, by position."""
+    chosen = frame.iloc[list(numbers)].astype(object)
+    rows = chosen.where(chosen.notna(), None).to_dict("records")
+    return dict(zip(numbers, rows, strict=True))
+
+
+def _within(groups: Sequence[tuple[Any, list[int]]], max_rows: int) -> list[tuple[Any, list[int]]]:
+    shown: list[tuple[Any, list[int]]] = []
     rows = 0
-    for group in groups:
-        rows += len(group.rows)
+    for key, numbers in groups:
+        rows += len(numbers)
         if shown and rows > max_rows:
             break
-        shown.append(group.first(max_rows))
+        shown.append((key, numbers))
     return shown
 
 
-def _group(rows: Sequence[Row], best: Sequence[int], metrics: Sequence[str]) -> Group:
+def _group(rows: Sequence[Row], numbers: Sequence[int], best: Sequence[int], metrics: Sequence[str]) -> Group:
     first = rows[0]
     weights = "random weights" if first["weights"] == "random" else f"{first['weights']} weights"
     return Group(
-        title=f"{first['model']}, {first['shape']}",
+        title=title(first),
         weights=weights,
         machine=first["machine"],
         rows=tuple(rows),
+        numbers=tuple(numbers),
         labels=_labels(rows),
         best=tuple(best),
         metrics=tuple(name for name in metrics if any(row[name] is not None for row in rows)),
@@ -108,7 +129,7 @@ def _group(rows: Sequence[Row], best: Sequence[int], metrics: Sequence[str]) -> 
 
 def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
     """`onnx + fp16 · onnxruntime CPU`, and whatever else tells the rows of the group apart."""
-    plain = [f"{r['path']} · {r['backend']} {short_provider(r['provider'])}".strip() for r in rows]
+    plain = [plain_label(row) for row in rows]
     extras: Sequence[tuple[str, Callable[[Row], str]]] = (
         ("threads", lambda r: f"{r['threads']} thread{'s' if r['threads'] != 1 else ''}"),
         ("threads_inter_op", lambda r: f"{r['threads_inter_op']} inter-op"),
@@ -121,6 +142,16 @@ def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
         ", ".join(filter(None, [label, *(say(row) for say in differ)]))
         for label, row in zip(plain, rows, strict=True)
     )
+
+
+def plain_label(row: Row) -> str:
+    """`onnx + fp16 · onnxruntime CPU`."""
+    return f"{row['path']} · {row['backend']} {short_provider(row['provider'])}".strip()
+
+
+def title(row: Row) -> str:
+    """Which group a row belongs to."""
+    return f"{row['model']}, {row['shape']}"
 
 
 def short_provider(provider: str) -> str:

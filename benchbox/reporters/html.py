@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchbox.reporters import _charts, _wording
+from benchbox.reporters import _across, _charts, _templates, _wording
 from benchbox.reporters._wording import Group
-from benchbox.schema import Record
 
 REQUIRES = ("jinja2", "plotly")
 
@@ -24,6 +23,8 @@ REQUIRES = ("jinja2", "plotly")
 # is in summary.csv, and the page says so.
 MAX_ROWS = 2000
 MAX_GROUPS = 200
+# Cases that are named under one reason.
+MAX_LABELS = 200
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Missing:
     reason: str
     hint: str
     labels: tuple[str, ...]
+    count: int
     detail: str
     peak_memory_mib: float | None
 
@@ -50,36 +52,27 @@ def write(runs: Any, folder: Path) -> list[Path]:
 
 def render(runs: Any, plotly_js: str) -> str:
     """The page, with the given plotly.js in it."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    here = Path(__file__).parent
-    templates = Environment(
-        loader=FileSystemLoader(here),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    groups = _wording.groups(runs)
-    shown = _wording.within(groups[:MAX_GROUPS], MAX_ROWS)
-    return templates.get_template("html.j2").render(
+    frame = runs.to_pandas()
+    shown = _wording.groups(runs, MAX_ROWS, MAX_GROUPS)
+    return _templates.html("html.j2").render(
         runs=runs.results,
         suites=[str(results.suite.get("name", results.name)) for results in runs.results],
-        dates=sorted(row["recorded_at"] for group in groups for row in group.rows),
+        dates=sorted({frame["recorded_at"].min(), frame["recorded_at"].max()}) if len(frame) else [],
         groups=shown,
-        total_rows=sum(len(group.rows) for group in groups),
+        total_rows=len(frame),
         shown_rows=sum(len(group.rows) for group in shown),
-        outcomes=_count(groups),
-        missing=_missing(runs, groups),
-        unreadable=sum(len(results.unreadable) for results in runs.results),
+        across=_across.of(shown),
+        outcomes=_count(frame["outcome"]),
+        missing=_missing(runs, frame, shown),
         drifts=_drifts(runs, shown),
         tolerances=_tolerances(runs),
-        random=_wording.RANDOM_WEIGHTS if any(g.weights == "random weights" for g in groups) else "",
+        random=_wording.RANDOM_WEIGHTS if (frame["weights"] == "random").any() else "",
         w=_wording,
-        # Ours, or escaped by json_for_script: written as it is.
-        css=Markup((here / "report.css").read_text(encoding="utf-8")),  # noqa: S704
-        js=Markup((here / "report.js").read_text(encoding="utf-8")),  # noqa: S704
+        css=_templates.verbatim("report.css"),
+        js=_templates.verbatim("report.js"),
+        # plotly's own, and what json_for_script escaped: written as it is.
         plotly_js=Markup(plotly_js),  # noqa: S704
         charts=Markup(json_for_script([_charts.of(g, plotly_text) for g in shown])),  # noqa: S704
     )
@@ -96,56 +89,65 @@ def plotly_text(value: str) -> str:
     return html.escape(value, quote=False)
 
 
-def _count(groups: Sequence[Group]) -> Mapping[str, int]:
-    counts = dict.fromkeys(_wording.SYMBOLS, 0)
-    for group in groups:
-        for row in group.rows:
-            counts[row["outcome"]] += 1
-    return counts
+def _count(outcomes: Any) -> Mapping[str, int]:
+    counts = outcomes.value_counts()
+    return {outcome: int(counts.get(outcome, 0)) for outcome in _wording.SYMBOLS}
 
 
-def _missing(runs: Any, groups: Sequence[Group]) -> list[Missing]:
+def _missing(runs: Any, frame: Any, shown: Sequence[Group]) -> list[Missing]:
     """Each reason once, with the cases it holds for; failures first."""
-    records = _records(runs)
-    found: dict[tuple[str, str, str, str], list[tuple[str, Record]]] = {}
-    for group in groups:
-        for row, label in zip(group.rows, group.labels, strict=True):
-            record = records[row["run"], row["case_id"]]
-            if record.outcome != "ok":
-                key = (record.outcome, record.stage or "", record.reason, record.hint)
-                found.setdefault(key, []).append((f"{label} ({group.title})", record))
+    columns = ["outcome", "stage", "reason", "hint"]
+    found: dict[tuple[str, ...], list[int]] = {}
+    for number, key in enumerate(zip(*(frame[name].tolist() for name in columns), strict=True)):
+        if key[0] != "ok":
+            found.setdefault(key, []).append(number)
     order = ("failed", "mismatch", "skipped")
-    ordered = sorted(found.items(), key=lambda item: order.index(item[0][0]))
-    return [_reason(key, cases) for key, cases in ordered[:MAX_ROWS]]
+    ordered = sorted(found.items(), key=lambda item: order.index(item[0][0]))[:MAX_ROWS]
+    named = [number for _, numbers in ordered for number in numbers[:MAX_LABELS]]
+    labels = _labels(frame, named, shown)
+    peaks = frame["peak_memory_mib"].where(frame["replicates"].isna()).to_numpy()
+    return [_reason(runs, numbers, labels, peaks) for _, numbers in ordered]
 
 
-def _reason(key: tuple[str, str, str, str], cases: Sequence[tuple[str, Record]]) -> Missing:
-    peaks = [r.peak_memory_bytes for _, r in cases if r.peak_memory_bytes is not None]
+def _labels(frame: Any, numbers: Sequence[int], shown: Sequence[Group]) -> Mapping[int, str]:
+    """As the page names a case that it shows; what tells it from its neighbours is not known of others."""
+    labels = {
+        number: f"{label} ({group.title})"
+        for group in shown
+        for number, label in zip(group.numbers, group.labels, strict=True)
+    }
+    others = _wording.table_rows(frame, [number for number in numbers if number not in labels])
+    return labels | {n: f"{_wording.plain_label(row)} ({_wording.title(row)})" for n, row in others.items()}
+
+
+def _reason(runs: Any, numbers: Sequence[int], labels: Mapping[int, str], peaks: Any) -> Missing:
+    record = runs.record(numbers[0])
+    known = [float(peak) for peak in peaks[numbers] if peak == peak]  # noqa: PLR0124  # NaN is not itself
     return Missing(
-        *key,
-        labels=tuple(label for label, _ in cases),
-        detail=cases[0][1].detail,
-        peak_memory_mib=max(peaks) / 2**20 if peaks else None,
+        outcome=record.outcome,
+        stage=record.stage or "",
+        reason=record.reason,
+        hint=record.hint,
+        labels=tuple(labels[number] for number in numbers[:MAX_LABELS]),
+        count=len(numbers),
+        detail=record.detail,
+        peak_memory_mib=max(known, default=None),
     )
 
 
 def _drifts(runs: Any, groups: Sequence[Group]) -> list[list[_charts.Panel]]:
     """Per group, a panel for each timed case: block medians over rounds."""
-    records = _records(runs)
     return [
         _charts.panels(
             [
-                (label, records[row["run"], row["case_id"]].measurement, row["p50_ms"])
-                for row, label in zip(group.rows, group.labels, strict=True)
+                (label, runs.record(number).measurement, row["p50_ms"])
+                for number, row, label in list(zip(g.numbers, g.rows, g.labels, strict=True))[
+                    : _charts.MAX_PANELS
+                ]
             ]
         )
-        for group in groups
+        for g in groups
     ]
-
-
-def _records(runs: Any) -> Mapping[tuple[str, str], Record]:
-    ids = runs.to_pandas()["case_id"]
-    return {(results.name, i): r for i, (results, r) in zip(ids, runs.rows, strict=True)}
 
 
 def _tolerances(runs: Any) -> list[tuple[str, str]]:

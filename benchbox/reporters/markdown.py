@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchbox.reporters import _wording
+from benchbox.reporters import _across, _templates, _wording
 
 REQUIRES = ("jinja2",)
 
@@ -24,23 +24,12 @@ def write(runs: Any, folder: Path) -> list[Path]:
 
 def render(runs: Any) -> str:
     """The report's text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    templates = Environment(  # noqa: S701  # not HTML: `escape` runs on every value, as `finalize`
-        loader=FileSystemLoader(Path(__file__).parent),
-        finalize=escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    templates.filters["confidence"] = _wording.confidence
-    every = _wording.groups(runs)
-    groups = _wording.within(every, MAX_ROWS)
-    text = templates.get_template("markdown.j2").render(
+    groups = _wording.groups(runs, MAX_ROWS)
+    text = _templates.text("markdown.j2", escape, confidence=_wording.confidence).render(
         runs=runs.results,
         groups=groups,
-        left_out=sum(len(g.rows) for g in every) - sum(len(g.rows) for g in groups),
+        across=_across.of(groups),
+        left_out=len(runs.to_pandas()) - sum(len(g.rows) for g in groups),
         missing=[
             (row, label)
             for group in groups

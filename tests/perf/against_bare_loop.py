@@ -1,8 +1,8 @@
 """Is a number right? benchbox's worker against a bare loop in a clean process, visited in turn.
 
-    python tests/perf/against_bare_loop.py                      latency, ONNX Runtime and PyTorch, ViT-base batch 1
+    python tests/perf/against_bare_loop.py             latency, ONNX Runtime and PyTorch, ViT-base batch 1
     python tests/perf/against_bare_loop.py --backend onnxruntime --rounds 20
-    python tests/perf/against_bare_loop.py --memory             peak memory, five fresh processes of each
+    python tests/perf/against_bare_loop.py --memory    peak memory, five fresh processes of each
 
 The machine drifts by more than what is looked for, so both processes stay alive, each round visits one
 and then the other (who is first alternates), and the median of the rounds' ratios is printed. Ends with

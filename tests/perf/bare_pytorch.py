@@ -9,6 +9,7 @@ with a line of JSON, the latencies in nanoseconds. At the end of stdin it prints
 import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,6 +30,6 @@ with torch.inference_mode():
             module(pixel_values=pixels)
             latencies.append(time.perf_counter_ns() - started)
         print(json.dumps(latencies), flush=True)
-with open("/proc/self/status") as status:
-    peak_kib = next(int(text.split()[1]) for text in status if text.startswith("VmHWM"))
+status = Path("/proc/self/status").read_text().splitlines()
+peak_kib = next(int(text.split()[1]) for text in status if text.startswith("VmHWM"))
 print(json.dumps({"peak_bytes": peak_kib * 1024}), flush=True)

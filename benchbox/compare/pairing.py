@@ -20,6 +20,12 @@ from benchbox.schema import Case, Record
 
 Field = Callable[[Case], Any]
 
+
+def _threads(case: Case) -> str:
+    threads = case.backend.threads
+    return f"{threads.intra_op}+{threads.inter_op}" if threads.inter_op > 1 else str(threads.intra_op)
+
+
 # What a case is.
 _IDENTITY: Mapping[str, Field] = {
     "model": lambda c: [c.model.family, c.model.source, c.model.task],
@@ -35,7 +41,7 @@ _IDENTITY: Mapping[str, Field] = {
 
 # What may differ between the two of a pair, and is shown where it does.
 _SHOWN: Mapping[str, Field] = {
-    "threads": lambda c: _threads(c),
+    "threads": _threads,
     "provider_options": lambda c: c.backend.provider_options,
     "opset": lambda c: c.opset,
     "dynamic_axes": lambda c: c.dynamic_axes,
@@ -47,6 +53,9 @@ _NAMES: Mapping[str, Field] = {
     "name": lambda c: c.model.name,
     "python": lambda c: c.backend.python,
 }
+
+# 100 x 100 cases that differ only in what may differ take a second; no reader tells more of them apart.
+_MOST_CANDIDATES = 10_000
 
 IGNORABLE = tuple(_IDENTITY)
 """What `--ignore` takes: the parts of a case that pairs have in common unless told otherwise."""
@@ -88,17 +97,18 @@ def pair(before: Sequence[Record], after: Sequence[Record], ignore: Collection[s
     check_ignorable(ignore)
     partner = _same_id(before, after)
     ours, theirs = _left(before, partner), _left(after, partner.values())
-    rivals: dict[int, int] = {}
+    our_rivals: dict[int, int] = {}
+    their_rivals: dict[int, int] = {}
     for mine, others in _same_kind(before, after, ours, theirs, ignore):
         found = _nearest([before[i].case for i in mine], [after[i].case for i in others])
         partner |= {mine[i]: others[j] for i, j in found.items()}
-        rivals |= dict.fromkeys(mine, len(others))
-        rivals |= dict.fromkeys((-1 - i for i in others), len(mine))
+        our_rivals |= dict.fromkeys(mine, len(others))
+        their_rivals |= dict.fromkeys(others, len(mine))
     pairs = [
-        Pair(record, after[partner[i]]) if i in partner else Pair(record, None, rivals.get(i, 0))
+        Pair(record, after[partner[i]]) if i in partner else Pair(record, None, our_rivals.get(i, 0))
         for i, record in enumerate(before)
     ]
-    only = [Pair(None, after[i], rivals.get(-1 - i, 0)) for i in _left(after, partner.values())]
+    only = [Pair(None, after[i], their_rivals.get(i, 0)) for i in _left(after, partner.values())]
     return (*pairs, *only)
 
 
@@ -121,6 +131,11 @@ def would_pair(pairs: Sequence[Pair], ignored: Collection[str]) -> Mapping[str, 
         if name not in ignored
     }
     return {name: count for name, count in counts.items() if count}
+
+
+def model_key(case: Case) -> str:
+    """The same for the same model, whatever it is called."""
+    return _key([_IDENTITY[name](case) for name in ("model", "weights", "seed", "config")])
 
 
 def differences(before: Case, after: Case) -> tuple[Difference, ...]:
@@ -160,6 +175,8 @@ def _same_kind(
 
 def _nearest(before: Sequence[Case], after: Sequence[Case]) -> dict[int, int]:
     """Positions of cases that are each other's nearest and have no second as near."""
+    if len(before) * len(after) > _MOST_CANDIDATES:
+        return {}
     distances = {(i, j): _distance(a, b) for i, a in enumerate(before) for j, b in enumerate(after)}
     found: dict[int, int] = {}
     while True:
@@ -189,11 +206,6 @@ def _one_nearest(distances: Mapping[tuple[int, int], tuple[int, int]], side: int
 def _distance(one: Case, other: Case) -> tuple[int, int]:
     """In how many parts that count the two differ, and in how many that do not."""
     return len(differences(one, other)), sum(of(one) != of(other) for of in _NAMES.values())
-
-
-def _threads(case: Case) -> str:
-    threads = case.backend.threads
-    return f"{threads.intra_op}+{threads.inter_op}" if threads.inter_op > 1 else str(threads.intra_op)
 
 
 def _key(value: Any) -> str:

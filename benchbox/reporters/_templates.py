@@ -1,0 +1,49 @@
+"""How pages are made from the templates in this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
+
+_HERE = Path(__file__).parent
+
+
+def html(name: str) -> Template:
+    """A template whose every value is escaped as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(name)
+
+
+def text(name: str, escape: Callable[[Any], str], **filters: Callable[..., Any]) -> Template:
+    """A template whose every value goes through `escape`, with these filters in it."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(  # noqa: S701  # not HTML: `escape` runs on every value, as `finalize`
+        loader=FileSystemLoader(_HERE),
+        finalize=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters |= filters
+    return templates.get_template(name)
+
+
+def verbatim(file: str) -> Markup:
+    """A style sheet or a script of this folder, to be written into a page as it is."""
+    from markupsafe import Markup
+
+    return Markup((_HERE / file).read_text(encoding="utf-8"))  # noqa: S704  # ours, not a user's

@@ -1,0 +1,31 @@
+"""Runs a suite as a process of its own and prints a line for each thing that happens.
+
+python run_suite.py SUITE.yaml RESULTS CACHE
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchbox import conductor
+
+
+class Talking(conductor.Silent):
+    def started(self, folder: Path, cases: Any, done: Any) -> None:
+        print("folder", folder, flush=True)
+
+    def measured(self, case: Any, latency_ns: float, rounds: int, replicate: int) -> None:
+        children = (str(child.pid) for child in psutil.Process().children())
+        print("measured", case.shape["batch"], *children, flush=True)
+
+    def recorded(self, record: Any) -> None:
+        print("recorded", record.case.shape["batch"], flush=True)
+
+
+suite, results, cache = sys.argv[1:]
+conductor.run(suite, results=results, reports=None, cache=cache, observer=Talking())
+print("finished", flush=True)
