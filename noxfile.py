@@ -18,6 +18,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """5,000 damaged suites and 1,000 damaged records files: a message each, never a traceback."""
+    session.install(*PINNED, "-e", ".[cpu,test]")
+    session.run("pytest", "-m", "slow", "tests/test_fuzz.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style and form."""
     session.install(*PINNED, "ruff")
@@ -41,6 +48,10 @@ def architecture(session: nox.Session) -> None:
 
 @nox.session
 def perf(session: nox.Session) -> None:
-    """The measured median against a bare loop beside it: minutes, on a machine that is otherwise quiet."""
+    """What benchbox itself takes, and the measured median against a bare loop beside it.
+
+    Minutes, on a machine that is otherwise quiet.
+    """
     session.install(*PINNED, "-e", ".[cpu,test]")
+    session.run("pytest", "tests/perf", "--benchmark-enable")
     session.run("python", "tests/perf/against_bare_loop.py", *session.posargs)

@@ -177,11 +177,31 @@ def size(folder: Path) -> Sizes:
 
 
 def clear(folder: Path) -> Sizes:
-    """Removes everything that benchbox keeps there; says how much it was."""
+    """Removes everything that benchbox keeps there; says how much it was.
+
+    What another process is making right now stays, and so do the empty files in locks/: who waits for one
+    that was removed would no longer keep out who comes after. Raises StageError where the disk refuses.
+    """
     before = size(folder)
-    for name in ("entries", "building", "locks", "compiled"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    return before
+    for key in sorted({path.name for name in ("entries", "building") for path in (folder / name).glob("*")}):
+        _remove(folder, key)
+    shutil.rmtree(folder / "compiled", ignore_errors=True)
+    left = size(folder)
+    return Sizes(before.artifacts - left.artifacts, before.bytes - left.bytes)
+
+
+def _remove(folder: Path, key: str) -> None:
+    import filelock
+
+    try:
+        (folder / "locks").mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / "locks" / f"{key}.lock", timeout=0):
+            for name in ("entries", "building"):
+                shutil.rmtree(folder / name / key, ignore_errors=True)
+    except filelock.Timeout:
+        return
+    except OSError as error:
+        raise StageError(f"the cache in {folder} refuses: {error.strerror or error}") from error
 
 
 def _entry(key: str, folder: Path, seconds: float, content: Mapping[str, Any]) -> Entry:

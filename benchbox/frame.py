@@ -88,6 +88,11 @@ class Runs:
         """
         return self._frame.copy()
 
+    @property
+    def table(self) -> pd.DataFrame:
+        """What `to_pandas` gives, and not to be changed: for reporters, for whom a copy is memory lost."""
+        return self._frame
+
     def samples(self) -> pd.DataFrame:
         """A row a call: raw latencies in nanoseconds, of warm-up, first (cold) and timed calls.
 

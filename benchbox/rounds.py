@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol
 
 from benchbox import environment, measure
@@ -107,6 +108,7 @@ class _Seat:
     opened: Mapping[str, Any] = field(default_factory=dict)
     warm_up: Mapping[str, Any] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
+    medians: list[float] = field(default_factory=list)
 
     def ask(self, verb: str, **content: Any) -> Mapping[str, Any] | None:
         """The worker's answer; None where it failed, which ends this case and no other."""
@@ -145,6 +147,7 @@ def sittings(
 
 def measure_together(ready: Sequence[Ready], settings: Settings, watcher: Watcher) -> Mapping[str, Measured]:
     """Every case by its id, measured in interleaved rounds and in as many fresh processes as planned."""
+    _load_statistics()
     seats = [_Seat(item) for item in ready]
     shuffle = random.Random(settings.session).shuffle  # noqa: S311  # an order, not a secret
     stopped_by: StoppedBy = "budget"
@@ -182,7 +185,7 @@ def _replicate(index: int, seats: Sequence[_Seat], by: _Conductor) -> StoppedBy:
 
 def _load(seat: _Seat, by: _Conductor) -> None:
     plan, ready = by.settings.plan, seat.ready
-    seat.stage, seat.blocks = "load", []
+    seat.stage, seat.blocks, seat.medians = "load", [], []
     by.watcher.entered(ready.case, "load")
     limits = Limits(ready.case.backend.python, plan.memory_limit_bytes, plan.timeout_seconds)
     try:
@@ -233,7 +236,7 @@ def _round(number: int, index: int, seats: list[_Seat], by: _Conductor) -> None:
         if _measure_block(number, seat, by) and seat.blocks[-1].disturbed:
             _measure_block(number, seat, by)
         if seat.blocks:
-            by.watcher.measured(seat.ready.case, _median_so_far(seat), number + 1, index)
+            by.watcher.measured(seat.ready.case, median(seat.medians), number + 1, index)
 
 
 def _measure_block(number: int, seat: _Seat, by: _Conductor) -> bool:
@@ -243,6 +246,7 @@ def _measure_block(number: int, seat: _Seat, by: _Conductor) -> bool:
         return False
     block = _block(answer["block"])
     seat.blocks.append(replace(block, disturbed=disturbance(block, environment.usable_cores())))
+    seat.medians.append(median(block.latencies_ns))
     return True
 
 
@@ -314,15 +318,16 @@ def _half_width(seat: _Seat, plan: MeasurePlan) -> float:
 
     if len(seat.blocks) < _ROUNDS_FOR_AN_INTERVAL:
         return float("inf")
-    rounds = [np.array(block.latencies_ns) for block in seat.blocks]
+    rounds = [np.array([value]) for value in seat.medians]
     interval = stats.process_median(rounds, plan.confidence)
     return float("inf") if interval is None else (interval.high - interval.low) / 2 / interval.point
 
 
-def _median_so_far(seat: _Seat) -> float:
-    import numpy as np
+def _load_statistics() -> None:
+    """Before any worker is loaded: it takes half a second of a core, which is not to fall into a round."""
+    from benchbox import stats
 
-    return float(np.median([np.median(block.latencies_ns) for block in seat.blocks]))
+    stats.load()
 
 
 def _block(value: Mapping[str, Any]) -> Block:

@@ -84,6 +84,11 @@ class Centres:
     variances: Floats
 
 
+def load() -> None:
+    """Imports what the intervals need, so that the first of them costs no more than the others."""
+    import scipy.special  # noqa: F401  # for `_t_quantile`
+
+
 def median_interval(values: npt.NDArray[Any], confidence: float = 0.95) -> Interval | None:
     """The median of independent values with its order-statistic interval; None below 6 values at 95 %."""
     return quantile_interval(values, 0.5, confidence)

@@ -50,7 +50,8 @@ def is_gone(pid: int) -> bool:
 
 @dataclass
 class Notes(conductor.Silent):
-    """Keeps what it is told. `at_measured` is called after the first block of the run."""
+    """Keeps what it is told. `at_measured` is called after the first block of the run,
+    `at_recorded` after its first record."""
 
     folder: Path = field(default_factory=Path)
     todo: list[str] = field(default_factory=list)
@@ -59,6 +60,7 @@ class Notes(conductor.Silent):
     records: list[Record] = field(default_factory=list)
     at_measured: Callable[[], None] | None = None
     at_entered: Callable[[Case, Stage], None] | None = None
+    at_recorded: Callable[[], object] | None = None
 
     def started(self, folder: Path, cases: Sequence[Case], done: Sequence[Record]) -> None:
         self.folder = folder
@@ -78,6 +80,9 @@ class Notes(conductor.Silent):
     def recorded(self, record: Record) -> None:
         self.events.append((name_of(record.case), "recorded"))
         self.records.append(record)
+        act, self.at_recorded = self.at_recorded, None
+        if act is not None:
+            act()
 
     def outcomes(self) -> dict[str, str]:
         """How each case ended."""

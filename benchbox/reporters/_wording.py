@@ -6,6 +6,7 @@ Nothing is escaped here: each report escapes for its own language.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,12 +72,12 @@ class Group:
         )
 
 
-def groups(runs: Any, max_rows: int, max_groups: int | None = None) -> list[Group]:
+def groups(runs: Any, max_rows: int = sys.maxsize, max_groups: int = sys.maxsize) -> list[Group]:
     """The first groups of the table that have so many rows together; only the very first is ever cut.
 
     Rows are made of these alone: a page shows 2,000 of 100,000.
     """
-    frame = runs.to_pandas()
+    frame = runs.table
     members: dict[tuple[str, str], list[int]] = {}
     for number, key in enumerate(zip(frame["run"], frame["group"], strict=True)):
         members.setdefault(key, []).append(number)

@@ -15,7 +15,7 @@ REQUIRES = ()
 def write(runs: Any, folder: Path) -> list[Path]:
     """Writes both files; a cell that was not measured is empty."""
     summary, samples = folder / "summary.csv", folder / "samples.csv"
-    runs.to_pandas().to_csv(summary, index=False, lineterminator="\n")
+    runs.table.to_csv(summary, index=False, lineterminator="\n")
     with samples.open("w", encoding="utf-8", newline="") as file:
         file.write(_cells(runs.SAMPLE_COLUMNS) + "\n")
         file.writelines(_samples(runs))
@@ -28,7 +28,7 @@ def _samples(runs: Any) -> Iterator[str]:
     What may need quotes is the same for all calls of a block, so its rows are one template into which the
     latencies go: 9 million rows took 13 s with csv.writer, 9 s one by one, and take 2 s this way.
     """
-    table = runs.to_pandas()
+    table = runs.table
     heads = [_cells(pair).replace("%", "%%") for pair in zip(table["run"], table["case_id"], strict=True)]
     for block in runs.calls.blocks():
         before = f"{heads[block.case]},{block.replicate},{block.round}"

@@ -54,7 +54,7 @@ def render(runs: Any, plotly_js: str) -> str:
     """The page, with the given plotly.js in it."""
     from markupsafe import Markup
 
-    frame = runs.to_pandas()
+    frame = runs.table
     shown = _wording.groups(runs, MAX_ROWS, MAX_GROUPS)
     return _templates.html("html.j2").render(
         runs=runs.results,

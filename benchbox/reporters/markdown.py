@@ -29,7 +29,7 @@ def render(runs: Any) -> str:
         runs=runs.results,
         groups=groups,
         across=_across.of(groups),
-        left_out=len(runs.to_pandas()) - sum(len(g.rows) for g in groups),
+        left_out=len(runs.table) - sum(len(g.rows) for g in groups),
         missing=[
             (row, label)
             for group in groups
