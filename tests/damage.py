@@ -37,7 +37,8 @@ ALIKE: dict[type, tuple[Any, ...]] = {
     int: (0, 1, 2, 7, 10**6, 2**53, 2**62, 2**63 - 1, -1, -(2**63) + 1),
     float: (0.0, -0.0, 1.0, -1.0, 1e-320, 1e-9, 1e15, 1e99, -1e99, 1e101, 0.99999999, 3),
     str: (
-        "", " ", "x", "ok", "failed", "skipped", "mismatch", "a\x00\x07\x1b[31mb", "\u2028\ufeff\u202e", "%s%d%%",
+        "", " ", "x", "ok", "failed", "skipped", "mismatch", "a\x00\x07\x1b[31mb",
+        "\u2028\ufeff\u202e", "%s%d%%",
         "</script><script>alert(1)</script>", "=1+1", 'a,b"c\nd\re', "| x | `y` |", "y" * 70_000, "{{ x }}",
         "{% raw %}", "CPUExecutionProvider", "../../x", "2026-11-21", "[link](javascript:x)", "é" * 300,
     ),
