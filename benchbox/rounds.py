@@ -106,6 +106,7 @@ class _Seat:
     error: StageError | Unavailable | None = None
     child: Child | None = None
     opened: Mapping[str, Any] = field(default_factory=dict)
+    placement: Mapping[str, int] = field(default_factory=dict)
     warm_up: Mapping[str, Any] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
     medians: list[float] = field(default_factory=list)
@@ -301,7 +302,8 @@ def _verify(seat: _Seat, by: _Conductor) -> bool:
     )
     if answer is None:
         return False
-    seat.parity = TypeAdapter(Parity).validate_python(answer)
+    seat.parity = TypeAdapter(Parity).validate_python(answer["parity"])
+    seat.placement = answer["placement"]
     seat.stage = "measure"
     return True
 
@@ -347,7 +349,7 @@ def _result(seat: _Seat, session: str, stopped_by: StoppedBy) -> Measured:
         session=session,
         replicates=tuple(seat.replicates),
         stopped_by=stopped_by,
-        placement=seat.opened.get("placement", {}),
+        placement=seat.placement,
         versions=seat.opened.get("versions", {}),
     )
     return Measured(measurement=measurement, parity=seat.parity)

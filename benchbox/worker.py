@@ -55,7 +55,7 @@ class Worker:
         self._loaded_bytes = 0
 
     def open(self, message: Message) -> Mapping[str, Any]:
-        """Loads the artifact. The answer: seconds, node counts by provider, versions."""
+        """Loads the artifact. The answer: seconds, and versions."""
         import numpy  # noqa: F401  # part of an idle worker, so that it is not counted as the model's
 
         self._idle_bytes = memory.peak_bytes()
@@ -72,7 +72,6 @@ class Worker:
         measure.rest()
         return {
             "load_seconds": seconds,
-            "placement": dict(self._session.placement()),
             "versions": dict(plugin.versions()),
         }
 
@@ -100,7 +99,7 @@ class Worker:
         }
 
     def verify(self, message: Message) -> Mapping[str, Any]:
-        """Parity against the stored reference outputs, at every shape of the reference."""
+        """Parity against the stored reference outputs at each of its shapes, and nodes by provider."""
         plugin = plugins.load("backends", self._case.backend.word)
         options = plugins.options(plugin, self._case.backend.options)
         precision = plugin.precision(options, self._artifact)
@@ -111,7 +110,8 @@ class Worker:
             samples=message["samples"],
         )
         outputs, metrics, reasons = self._compare(message["shapes"])
-        return asdict(parity.judge(outputs, metrics, gate, reasons))
+        judged = parity.judge(outputs, metrics, gate, reasons)
+        return {"parity": asdict(judged), "placement": dict(self._session.placement())}
 
     def _job(self, message: Message, plugin: Any) -> SessionJob:
         case = self._case

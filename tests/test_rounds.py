@@ -76,7 +76,7 @@ class FakeChild:
         self.world.alive.discard(id(self))
 
     def open(self, content: Any) -> dict[str, Any]:
-        return {"load_seconds": 0.5, "placement": {"CPU": 7}, "versions": {"onnxruntime": "1"}}
+        return {"load_seconds": 0.5, "versions": {"onnxruntime": "1"}}
 
     def warm_up(self, content: Any) -> dict[str, Any]:
         return {"blocks": [asdict(Block(0, 0, 9, (8,)))], "settled": True}
@@ -92,7 +92,7 @@ class FakeChild:
         return asdict(Memory(1, 2, 3))
 
     def verify(self, content: Any) -> dict[str, Any]:
-        return asdict(PARITY)
+        return {"parity": asdict(PARITY), "placement": {"CPU": 7}}
 
 
 @dataclass

@@ -15,10 +15,10 @@ import numpy as np
 import onnxruntime as ort
 
 model, feeds_file, threads = sys.argv[1:]
+feeds = dict(np.load(feeds_file))
 options = ort.SessionOptions()
 options.intra_op_num_threads = int(threads)
 session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-feeds = dict(np.load(feeds_file))
 print("ready", flush=True)
 for line in sys.stdin:
     session.run(None, feeds)
