@@ -72,3 +72,14 @@ class ChildTimeout(StageError):
 
 class CorruptArtifact(StageError):
     """An artifact's bytes do not have the hash that its manifest states."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an exception says."""
+    return str(error).partition("\n")[0]
+
+
+def named_line(error: Exception) -> str:
+    """What an exception of somebody else's package says, in a line, after its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"

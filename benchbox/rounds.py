@@ -151,12 +151,13 @@ def measure_together(ready: Sequence[Ready], settings: Settings, watcher: Watche
     _load_statistics()
     seats = [_Seat(item) for item in ready]
     shuffle = random.Random(settings.session).shuffle  # noqa: S311  # an order, not a secret
+    conductor = _Conductor(settings, watcher, shuffle, environment.usable_cores())
     stopped_by: StoppedBy = "budget"
     for index in range(settings.plan.replicates):
         if watcher.stopping():
             stopped_by = "interrupt"
             break
-        stopped_by = _replicate(index, seats, _Conductor(settings, watcher, shuffle))
+        stopped_by = _replicate(index, seats, conductor)
     return {seat.ready.case.id: _result(seat, settings.session, stopped_by) for seat in seats}
 
 
@@ -165,6 +166,7 @@ class _Conductor:
     settings: Settings
     watcher: Watcher
     shuffle: Callable[[list[_Seat]], None]
+    cores: int
 
 
 def _replicate(index: int, seats: Sequence[_Seat], by: _Conductor) -> StoppedBy:
@@ -246,7 +248,7 @@ def _measure_block(number: int, seat: _Seat, by: _Conductor) -> bool:
     if answer is None:
         return False
     block = _block(answer["block"])
-    seat.blocks.append(replace(block, disturbed=disturbance(block, environment.usable_cores())))
+    seat.blocks.append(replace(block, disturbed=disturbance(block, by.cores)))
     seat.medians.append(median(block.latencies_ns))
     return True
 

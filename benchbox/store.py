@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchbox import lines
-from benchbox.errors import StoreError
+from benchbox.errors import StoreError, first_line
 from benchbox.schema import SCHEMA_VERSION, Environment, Record, digest
 
 RECORDS = "records.jsonl"
@@ -200,7 +200,7 @@ def _read_environment(path: Path) -> Environment:
     try:
         environment: Environment = lines.validator(Environment).validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise StoreError(f"{path} cannot be read: {_first_line(error)}") from error
+        raise StoreError(f"{path} cannot be read: {first_line(error)}") from error
     return environment
 
 
@@ -211,7 +211,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         # Unlike json.loads it refuses half surrogates, which no report could write, and NaN.
         value = from_json(path.read_bytes(), allow_inf_nan=False)
     except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path} cannot be read: {_first_line(error)}") from error
+        raise StoreError(f"{path} cannot be read: {first_line(error)}") from error
     if not isinstance(value, dict):
         raise StoreError(f"{path} cannot be read: it holds no mapping")
     return value
@@ -235,7 +235,3 @@ def _write(path: Path, value: Any) -> None:
 
 def _dump(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

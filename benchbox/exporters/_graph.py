@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchbox.contract import ExportJob, Facts, Feeds, TensorSpec
-from benchbox.errors import StageError
+from benchbox.errors import StageError, named_line
 
 FILE = "model.onnx"
 DATA = "model.onnx.data"
@@ -83,12 +83,6 @@ def write(model: Any, folder: Path, *, external_data: bool) -> bool:
 def weight_bytes(model: Any) -> int:
     """Bytes that the initializers take."""
     return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, in a line, after its type."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
 
 
 def _strip_paths(model: Any) -> None:
@@ -193,7 +187,7 @@ def _check_plain(path: Path) -> None:
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as error:
-        raise StageError(f"onnx.checker refuses the exported file: {first_line(error)}") from error
+        raise StageError(f"onnx.checker refuses the exported file: {named_line(error)}") from error
 
 
 def _verify(job: ExportJob, path: Path) -> Facts:
@@ -234,7 +228,7 @@ def _run_file(job: ExportJob, path: Path, feeds: Feeds) -> list[Any]:
         runtime.RuntimeException,
     ) as error:
         raise StageError(
-            f"ONNX Runtime does not run the exported graph at {_sizes(job, feeds)}: {first_line(error)}"
+            f"ONNX Runtime does not run the exported graph at {_sizes(job, feeds)}: {named_line(error)}"
         ) from error
     return list(outputs)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchbox.contract import ExportJob, Facts
-from benchbox.errors import StageError
+from benchbox.errors import StageError, named_line
 from benchbox.exporters import _graph
 
 REQUIRES = ("torch", "onnx", "onnxruntime", "onnxscript")
@@ -77,7 +77,7 @@ def _trace(job: ExportJob) -> Any:
                 optimize=job.options.optimize,
             )
         except (OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
-            raise StageError(f"torch.export at opset {job.opset}: {_graph.first_line(error)}") from error
+            raise StageError(f"torch.export at opset {job.opset}: {named_line(error)}") from error
     return program.model_proto
 
 

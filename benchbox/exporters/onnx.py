@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchbox.contract import ExportJob, Facts
-from benchbox.errors import StageError
+from benchbox.errors import StageError, named_line
 from benchbox.exporters import _graph
 
 REQUIRES = ("torch", "onnx", "onnxruntime")
@@ -67,5 +67,5 @@ def _trace(job: ExportJob, folder: Path) -> Any:
                 do_constant_folding=job.options.do_constant_folding,
             )
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            raise StageError(f"torch.onnx.export at opset {job.opset}: {_graph.first_line(error)}") from error
+            raise StageError(f"torch.onnx.export at opset {job.opset}: {named_line(error)}") from error
         return onnx.load(str(path))

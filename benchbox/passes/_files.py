@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchbox.contract import PassJob
-from benchbox.errors import StageError
+from benchbox.errors import StageError, named_line
 
 FILE = "model.onnx"
 DATA = "model.onnx.data"
@@ -69,13 +69,7 @@ def check_loads(path: Path) -> None:
         runtime.NotImplemented,
         runtime.RuntimeException,
     ) as error:
-        raise StageError(f"ONNX Runtime does not load the new model: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, in a line, after its type."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
+        raise StageError(f"ONNX Runtime does not load the new model: {named_line(error)}") from error
 
 
 def name_nodes(graph: Any) -> None:

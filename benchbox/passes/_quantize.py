@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchbox.contract import Facts, Host, PassJob
-from benchbox.errors import StageError
+from benchbox.errors import StageError, named_line
 from benchbox.passes import _files
 
 IntType = Literal["S8", "U8"]
@@ -246,7 +246,7 @@ def library_errors() -> Iterator[None]:
         onnx.checker.ValidationError,
         onnx.shape_inference.InferenceError,
     ) as error:
-        raise StageError(f"onnxruntime.quantization: {_files.first_line(error)}") from error
+        raise StageError(f"onnxruntime.quantization: {named_line(error)}") from error
 
 
 def quant_type(word: IntType | None) -> Any:
@@ -277,7 +277,7 @@ def _preprocess(source: Path, target: Path, *, large: bool) -> str:
     except Exception as error:  # symbolic shape inference raises bare Exception, and whatever sympy raises
         with library_errors():
             quant_pre_process(str(source), str(target), skip_symbolic_shape=True, **settings)
-        return f"without symbolic shapes, which failed: {_files.first_line(error)}"
+        return f"without symbolic shapes, which failed: {named_line(error)}"
     return "symbolic"
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Facts, Host, PassJob
-from benchbox.errors import StageError
+from benchbox.errors import StageError, named_line
 from benchbox.passes import _files
 from benchbox.schema import Precision
 
@@ -212,7 +212,7 @@ def _convert(options: Options, model: Any, blocked: _Blocked) -> Any:
                 check_fp16_ready=False,  # it takes retargeted Casts for an fp16 model; apply checks
             )
         except ValueError as error:
-            raise StageError(f"onnxconverter-common: {_files.first_line(error)}") from error
+            raise StageError(f"onnxconverter-common: {named_line(error)}") from error
 
 
 def _check(path: Path) -> None:
@@ -222,5 +222,5 @@ def _check(path: Path) -> None:
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as error:
-        raise StageError(f"onnx.checker refuses the fp16 model: {_files.first_line(error)}") from error
+        raise StageError(f"onnx.checker refuses the fp16 model: {named_line(error)}") from error
     _files.check_loads(path)

@@ -17,7 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from benchbox.errors import SuiteError, UsageError
+from benchbox.errors import SuiteError, UsageError, first_line
 
 # The shipped suites have 2 KiB, five levels and 60 values: these bounds leave room for all that people write.
 MAX_BYTES = 1 << 20
@@ -175,7 +175,7 @@ def _compose(text: str, file: str) -> Node | None:
         raise _syntax_error(text, file, error) from error
     except (YAMLError, OverflowError, ValueError, RecursionError) as error:
         # OverflowError and ValueError: ruamel.yaml passes the escape "\UFFFFFFFF" on to chr().
-        raise SuiteError(f"not YAML: {_first_line(error)}", file=file) from error
+        raise SuiteError(f"not YAML: {first_line(error)}", file=file) from error
     return node
 
 
@@ -427,7 +427,3 @@ def _index(items: Sequence[Any], key: str, stop: _Stop, done: Loc) -> int:
     if not (key.isascii() and key.isdigit() and len(key) < 10 and int(key) < len(items)):
         stop.at(done, f"is a list: write a number from 0 to {len(items) - 1} in place of {key!r}")
     return int(key)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
