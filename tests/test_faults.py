@@ -226,19 +226,28 @@ def broken_model(tmp_path: Path) -> Case:
 
 
 class Kill:
-    """Kills the builders that are there half a second after the timer was started and were not when it was
-    made. A builder is busy longer than that: it imports torch first."""
+    """Kills the first builder that is there once the timer was started and was not when this was made.
+
+    It is stopped first, so that it cannot have answered: what it was asked stays open until it is killed,
+    half a second later."""
 
     def __init__(self) -> None:
         self._before = {child.pid for child in builders()}
         self.pids: list[int] = []
-        self.timer = threading.Timer(0.5, self._kill)
+        self.thread = threading.Thread(target=self._kill, daemon=True)
 
     def _kill(self) -> None:
-        for child in builders():
-            if child.pid not in self._before:
-                self.pids.append(child.pid)
-                child.kill()
+        builder = self._first()
+        builder.suspend()
+        self.pids.append(builder.pid)
+        threading.Event().wait(0.5)
+        builder.kill()
+
+    def _first(self) -> psutil.Process:
+        while True:
+            for child in builders():
+                if child.pid not in self._before:
+                    return child
 
 
 def test_what_cannot_be_built_fails_with_its_stage_and_the_next_case_is_built(
@@ -255,7 +264,7 @@ def test_what_cannot_be_built_fails_with_its_stage_and_the_next_case_is_built(
 
     def kill_builder(case: Case, stage: str) -> None:
         if case == killed and stage == "build":
-            kill.timer.start()
+            kill.thread.start()
 
     notes = Notes(at_entered=kill_builder)
     go(tmp_path / "results", own_cache, notes, of=[pretrained, no_opset, killed, nothing, well])
@@ -280,7 +289,7 @@ def test_a_builder_that_was_killed_is_started_again(tmp_path: Path) -> None:
     """The case that it was at fails; the next one gets a new process."""
     with Builder(Limits(timeout_seconds=60), Cache(tmp_path), environment.host()) as builder:
         kill = Kill()
-        kill.timer.start()
+        kill.thread.start()
         with pytest.raises(ChildDied, match="SIGKILL"):
             builder.reference(cases.case("onnx"), 1)
         assert builder.reference(cases.case("onnx"), 1).content["samples"] == 4
