@@ -4,7 +4,8 @@ The first half runs anywhere and knows only keys. The second half runs in a buil
 there): exporters, passes, and the reference outputs that every worker compares against.
 
 A reference is an entry with `timing.npz` (the feeds that are timed) and `parity-<i>.npz` (feeds as
-`in:<name>`, fp32 PyTorch outputs as `out:<name>`); its content says the shapes and the noise floor.
+`in:<name>`, fp32 PyTorch outputs as `out:<name>`, what they were rolled out to as `roll:<name>`, `labels`
+where there are any); its content says the shapes and the noise floor.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from typing import Any
 
 from benchbox import plugins
 from benchbox.cache import Cache, Entry, hash_file
-from benchbox.contract import ExportJob, Feeds, Host, Module, Outputs, PassJob, Split
+from benchbox.contract import ExportJob, Feeds, Host, Module, Outputs, PassJob, Run, Sample, Split
 from benchbox.errors import StageError
 from benchbox.process import Handler, Message
 from benchbox.schema import Artifact, Case, Dataset, Model, Step, digest
+
+Shape = Mapping[str, int]
 
 # The batch that is traced, and the one that proves the axis dynamic. 1 is no choice for either: the
 # TorchScript exporter may fold an axis of length 1 into the graph.
@@ -68,17 +71,25 @@ def artifact_of(entry: Entry) -> Artifact:
     )
 
 
-def parity_batches(case: Case, samples: int) -> tuple[int, ...]:
-    """Batch sizes whose sum is at least `samples`: the case's own, 1 and one that no exporter saw.
+def parity_shapes(case: Case, samples: int) -> tuple[Shape, ...]:
+    """Shapes whose batches sum up to at least `samples`: the case's own, and others that no exporter saw.
 
-    With fixed axes there is only the case's own.
+    The others are a batch of 1 with every other dynamic size at three quarters of the case's, and a batch of
+    3 with them at half. With fixed axes there is only the case's own.
     """
-    own = case.shape["batch"]
-    sizes = sorted({own, 1, UNSEEN_BATCH}, reverse=True) if case.dynamic_axes else [own]
-    batches: list[int] = []
-    while sum(batches) < samples:
-        batches += sizes
-    return tuple(batches)
+    own = dict(case.shape)
+    shapes = [own]
+    if case.dynamic_axes:
+        dynamic = [size for size in _dynamic(case) if size != "batch"]
+        for batch, quarters in ((UNSEEN_BATCH, 2), (1, 3)):
+            if batch != own["batch"]:
+                others = {size: max(1, -(-own[size] * quarters // 4)) for size in dynamic}
+                shapes.append({**own, **others, "batch": batch})
+    shapes.sort(key=lambda shape: shape["batch"], reverse=True)
+    taken: list[Shape] = []
+    while sum(shape["batch"] for shape in taken) < samples:
+        taken += shapes
+    return tuple(taken)
 
 
 def handlers() -> Mapping[str, Handler]:
@@ -128,15 +139,14 @@ def _export(case: Case, folder: Path) -> Mapping[str, Any]:
     step = case.path[0]
     exporter = plugins.load("exporters", step.word)
     family = plugins.load("models", case.model.family)
-    traced = EXAMPLE_BATCH if case.dynamic_axes else case.shape["batch"]
-    unseen = UNSEEN_BATCH if case.dynamic_axes else traced
+    traced, unseen = _traced(case)
     job = ExportJob(
         model=case.model,
         family=family,
         module=_module(case.model.family, _Frozen(case.model)),
         signature=family.signature(case.model, case.shape),
-        example=next(_stream(case, "timing", [traced])),
-        unseen=next(_stream(case, "timing", [unseen])),
+        example=next(_stream(case, "timing", [traced])).feeds,
+        unseen=next(_stream(case, "timing", [unseen])).feeds,
         opset=case.opset,
         dynamic_axes=case.dynamic_axes,
         options=plugins.options(exporter, step.options),
@@ -180,15 +190,33 @@ def _reference(case: Case, samples: int, folder: Path) -> Mapping[str, Any]:
     module = _module(case.model.family, _Frozen(case.model))
     family = plugins.load("models", case.model.family)
     names = [spec.name for spec in family.signature(case.model, case.shape).outputs]
-    np.savez(folder / "timing.npz", **_prefixed("", next(_stream(case, "timing", [case.shape["batch"]]))))
-    batches = parity_batches(case, samples)
+    np.savez(folder / "timing.npz", **_prefixed("", next(_stream(case, "timing", [case.shape])).feeds))
+    shapes = parity_shapes(case, samples)
     noise_floor = 0.0
-    for index, feeds in enumerate(_stream(case, "parity", batches)):
-        outputs, noise = _run_twice(module, names, feeds)
+    for index, batch in enumerate(_stream(case, "parity", shapes)):
+        outputs, noise = _run_twice(module, names, batch.feeds)
         noise_floor = max(noise_floor, noise)
-        np.savez(folder / f"parity-{index}.npz", **_prefixed("in:", feeds), **_prefixed("out:", outputs))
-    shapes = [{**case.shape, "batch": batch} for batch in batches]
-    return {"noise_floor": noise_floor, "shapes": shapes, "samples": sum(batches)}
+        np.savez(
+            folder / f"parity-{index}.npz",
+            **_prefixed("in:", batch.feeds),
+            **_prefixed("out:", outputs),
+            **_prefixed("roll:", _rolled(case, partial(_run, module, names), batch.feeds)),
+            **({} if batch.labels is None else {"labels": batch.labels}),
+        )
+    return {
+        "noise_floor": noise_floor,
+        "shapes": [dict(shape) for shape in shapes],
+        "samples": sum(shape["batch"] for shape in shapes),
+    }
+
+
+def _rolled(case: Case, run: Run, feeds: Feeds) -> Outputs:
+    """What comes of several runs, for a family whose task is judged by that, where axes are dynamic."""
+    rollout = getattr(plugins.load("models", case.model.family), "rollout", None)
+    if rollout is None or not case.dynamic_axes:
+        return {}
+    rolled: Outputs = rollout(case.model, run, feeds)
+    return rolled
 
 
 def _run_twice(module: Module, names: Sequence[str], feeds: Feeds) -> tuple[Outputs, float]:
@@ -218,16 +246,59 @@ def _run(module: Module, names: Sequence[str], feeds: Feeds) -> Outputs:
 def _calibration(case: Case, *, samples: int, batch: int = 1) -> Iterator[Feeds]:
     """Feeds of `batch` samples each, made one at a time, from images that parity never sees."""
     full, rest = divmod(samples, batch)
-    return _stream(case, "calibration", [batch] * full + [rest] * bool(rest))
+    shapes = [{**case.shape, "batch": size} for size in [batch] * full + [rest] * bool(rest)]
+    return (stored.feeds for stored in _stream(case, "calibration", shapes))
 
 
-def _stream(case: Case, split: Split, batches: Sequence[int]) -> Iterator[Feeds]:
+@dataclass(frozen=True)
+class _Batch:
+    feeds: Feeds
+    labels: Any
+
+
+def _stream(case: Case, split: Split, shapes: Sequence[Shape]) -> Iterator[_Batch]:
+    """A batch of each shape, made one at a time."""
     dataset = plugins.load("datasets", case.dataset.word)
-    family = plugins.load("models", case.model.family)
     options = plugins.options(dataset, case.dataset.options)
-    samples = dataset.samples(options, count=sum(batches), split=split, seed=case.model.seed)
-    for batch in batches:
-        yield family.feeds(case.model, list(islice(samples, batch)), case.shape)
+    count = sum(shape["batch"] for shape in shapes)
+    samples = dataset.samples(options, count=count, split=split, seed=case.model.seed)
+    for shape in shapes:
+        taken = list(islice(samples, shape["batch"]))
+        yield _Batch(_feeds(case, taken, shape), _labels(taken))
+
+
+def _feeds(case: Case, samples: Sequence[Sample], shape: Shape) -> Feeds:
+    family = plugins.load("models", case.model.family)
+    feeds: Feeds = family.feeds(case.model, samples, shape)
+    derive = getattr(family, "derive", None)
+    if derive is not None:
+        feeds = derive(case.model, _module(case.model.family, _Frozen(case.model)), feeds, shape)
+    return feeds
+
+
+def _labels(samples: Sequence[Sample]) -> Any:
+    """Class indices of shape (batch,), or None where a sample has none."""
+    import numpy as np
+
+    labels = [sample.label for sample in samples]
+    return None if None in labels else np.asarray(labels, dtype=np.int64)
+
+
+def _dynamic(case: Case) -> Mapping[str, tuple[int, int]]:
+    """The sizes that are dynamic axes: what is traced, and what proves the axis."""
+    family = plugins.load("models", case.model.family)
+    declared: Mapping[str, tuple[int, int]] = getattr(family, "DYNAMIC", {})
+    of_task = {size: values for size, values in declared.items() if size in case.shape}
+    return {"batch": (EXAMPLE_BATCH, UNSEEN_BATCH), **of_task}
+
+
+def _traced(case: Case) -> tuple[Shape, Shape]:
+    """The shape that an exporter traces, and the one that proves the axes."""
+    if not case.dynamic_axes:
+        return case.shape, case.shape
+    sizes = _dynamic(case).items()
+    traced = {**case.shape, **{name: seen for name, (seen, _) in sizes}}
+    return traced, {**traced, **{name: unseen for name, (_, unseen) in sizes}}
 
 
 class _Frozen:
@@ -250,16 +321,19 @@ def _module(family: str, frozen: _Frozen) -> Module:
 
 
 def _export_inputs(case: Case) -> list[Any]:
-    sizes = {name: size for name, size in case.shape.items() if name != "batch" or not case.dynamic_axes}
+    dynamic = _dynamic(case) if case.dynamic_axes else {}
+    sizes = {name: size for name, size in case.shape.items() if name not in dynamic}
     return ["artifact", _model_inputs(case.model), sizes, case.opset, case.dynamic_axes]
 
 
 def _model_inputs(model: Model) -> list[Any]:
     """Everything that decides a module: not its name, but the bytes of a local folder."""
     family = plugins.load("models", model.family)
+    fingerprint: Callable[[Model], str] | None = getattr(family, "fingerprint", None)
     return [
         replace(model, name=""),
-        _folder_digest(Path(model.source)),
+        fingerprint(model) if fingerprint else "",
+        *(_folder_digest(Path(source)) for source in (model.source, *(a.source for a in model.lora))),
         plugins.source_digest("models", model.family),
         plugins.versions(family.REQUIRES),
     ]

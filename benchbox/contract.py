@@ -29,12 +29,15 @@ else:
 
 Split = Literal["timing", "parity", "calibration"]
 Facts = Mapping[str, Any]
+Run = Callable[["Feeds"], "Outputs"]
+"""One run of a model, in whatever runtime."""
 Module = Any  # a torch.nn.Module; torch is not a dependency of the base install
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One item of a dataset: `image` is uint8 of shape (height, width, 3), `label` a class index."""
+    """One item of a dataset: `image` is uint8 of shape (height, width, 3), `label` a class index, `text` what
+    a text model reads; beside an image it says what is seen."""
 
     image: Array | None = None
     text: str | None = None
@@ -64,6 +67,19 @@ class Signature:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """One batch as the reference and the candidate answered it; what `rollout` gave is among the outputs.
+
+    `labels` are class indices of shape (batch,), where the dataset has them for every sample.
+    """
+
+    feeds: Feeds
+    reference: Outputs
+    candidate: Outputs
+    labels: Array | None = None
+
+
+@dataclass(frozen=True)
 class Host:
     """What a pass may decide its defaults by: the features of the CPU as /proc/cpuinfo names them."""
 
@@ -82,13 +98,26 @@ class Plugin(Protocol):
 
 
 class Family(Plugin, Protocol):
-    """models/: one model family."""
+    """models/: one model family.
 
-    TASKS: tuple[str, ...]
-    """Words for `task` in the suite, the default first."""
+    A family may also have:
 
-    SHAPE: Mapping[str, int]
-    """Sizes beside `batch` that inputs have, with their defaults: `{"image_size": 224}`."""
+    * `DYNAMIC: Mapping[str, tuple[int, int]]`, the sizes beside `batch` that are dynamic axes (a size and its
+      axis have one name): the size that an exporter traces, and another one that proves the axis. Parity is
+      judged at the case's own size, at three quarters and at half of it.
+    * `WEIGHTS: Weights`, what `weights` in the suite is by default (`random`).
+    * `fingerprint(model) -> str`, a hash of what lies outside the suite and is no folder of weights.
+    * `derive(model, module, feeds, shape) -> Feeds`, the feeds with those that only the module itself can
+      make (an encoder's states, past keys and values). Runs where torch is.
+    * `rollout(model, run, feeds) -> Outputs`, what comes of several runs, each fed by the one before:
+      greedily decoded tokens. numpy only: reference and candidate go through the same code, and both results
+      are in `Evidence`. Runs at lengths of its own, so only where axes are dynamic.
+    * `graph(model) -> ModelProto`, where the source is an ONNX graph already.
+    """
+
+    TASKS: Mapping[str, Mapping[str, int]]
+    """Words for `task` in the suite, the default first, each with the sizes that its inputs have beside
+    `batch` and their defaults: `{"image-classification": {"image_size": 224}}`."""
 
     def load(self, model: Model) -> Module:
         """The module in eval mode: `forward` takes the tensors of the signature's inputs in order and
@@ -103,11 +132,12 @@ class Family(Plugin, Protocol):
         """Names, types and axes of inputs and outputs."""
 
     def feeds(self, model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> Feeds:
-        """The samples as one batch through the model's own processor: arrays by input name, the batch
-        axis as long as `samples`."""
+        """The samples as one batch through the model's own processor: arrays by input name in the order of
+        the signature, the batch axis as long as `samples`."""
 
-    def metrics(self, model: Model, reference: Outputs, candidate: Outputs) -> Mapping[str, float]:
-        """What the task cares about, by name, each in 0..1 and 1 for full agreement. numpy only."""
+    def metrics(self, model: Model, evidence: Evidence) -> Mapping[str, float]:
+        """What the task cares about, by name, as a mean over the batch: agreement in 0..1, 1 for full
+        agreement; `accuracy` and `reference_accuracy` where there are labels. numpy only."""
 
 
 class DatasetPlugin(Plugin, Protocol):

@@ -48,8 +48,19 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """A LoRA adapter as PEFT saves it: a folder or a hub id, and by how much its update counts."""
+
+    source: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class Model:
-    """Which module is measured: a family's file name, where its weights are from, what was overridden."""
+    """Which module is measured: a family's file name, where its weights are from, what was overridden.
+
+    `lora` are the adapters that are attached to it, in the order in which they are merged.
+    """
 
     name: str
     family: str
@@ -59,6 +70,12 @@ class Model:
     seed: int = 0
     config: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
+    lora: tuple[Lora, ...] = ()
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Model:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**value, "lora": tuple(Lora(**adapter) for adapter in value.get("lora", ()))})
 
 
 @dataclass(frozen=True)
@@ -124,7 +141,7 @@ class Case:
         """The inverse of `dataclasses.asdict`, for a worker that has no pydantic."""
         backend = value["backend"]
         return cls(
-            model=Model(**value["model"]),
+            model=Model.of(value["model"]),
             path=tuple(Step(**step) for step in value["path"]),
             backend=Backend(
                 **{
@@ -206,17 +223,21 @@ class MeasurePlan:
     """How long and how precisely is measured.
 
     `budget_seconds` is for one case, over all its replicates, loading not counted; `precision` is the
-    half-width of the interval, relative to the median, at which a case is done; `timeout_seconds` bounds
-    each answer of a worker or a builder; `memory_limit_bytes` is an RLIMIT_AS for workers and builders;
-    `memory_budget_bytes` says how much may be loaded side by side (None: what the machine has free).
+    half-width, relative, of the interval of the ratio to the baseline (of the median, where there is no
+    baseline) at which a case is done. `replicates` is the least number of fresh processes, and more follow,
+    up to `most_replicates`, while a case is not done and the budget lasts. `min_rounds` yields to the budget
+    where a round takes seconds (see stopping.py). `timeout_seconds` bounds each answer of a worker or a
+    builder; `memory_limit_bytes` is an RLIMIT_AS for workers and builders; `memory_budget_bytes` says how
+    much may be loaded side by side (None: what the machine has free).
     """
 
-    budget_seconds: float = 20.0
+    budget_seconds: float = 30.0
     precision: float = 0.02
     confidence: float = 0.95
     margin: float = 0.02
-    replicates: int = 3
-    min_rounds: int = 2
+    replicates: int = 5
+    most_replicates: int = 12
+    min_rounds: int = 5
     block_seconds: float = 0.1
     warm_up_seconds: float = 5.0
     timeout_seconds: float = 900.0

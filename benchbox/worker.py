@@ -7,13 +7,13 @@ would be in the numbers. It speaks to the conductor over a pipe (process.py).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchbox import environment, measure, memory, parity, plugins
-from benchbox.contract import Feeds, Outputs, Session, SessionJob
+from benchbox.contract import Array, Evidence, Feeds, Outputs, Session, SessionJob
 from benchbox.process import Handler, Message
 from benchbox.schema import Artifact, Backend, Block, Case, OutputParity, Threads, Tolerance
 
@@ -147,23 +147,55 @@ class Worker:
         sums: dict[str, float] = {}
         reasons: list[str] = []
         for index, shape in enumerate(shapes):
-            reference, candidate = self._pair(index)
-            wrong = _wrong_shapes(reference, candidate)
+            stored = Stored.read(self._reference / f"parity-{index}.npz")
+            candidate = self._session.run(stored.feeds)
+            wrong = _wrong_shapes(stored.outputs, candidate)
             if wrong:
-                reasons += [f"at batch={shape['batch']}: {text}" for text in wrong]
+                reasons += [f"at {_label(shape)}: {text}" for text in wrong]
                 continue
-            by_shape.setdefault(str(shape), (shape, []))[1].append((reference, candidate))
-            for name, value in family.metrics(self._case.model, reference, candidate).items():
+            by_shape.setdefault(str(shape), (shape, []))[1].append((stored.outputs, candidate))
+            for name, value in family.metrics(self._case.model, self._evidence(stored, candidate)).items():
                 sums[name] = sums.get(name, 0.0) + value * shape["batch"]
         samples = sum(shape["batch"] * len(pairs) for shape, pairs in by_shape.values())
         outputs = [o for shape, pairs in by_shape.values() for o in _outputs(shape, pairs)]
         return outputs, {name: total / samples for name, total in sums.items()}, sorted(set(reasons))
 
-    def _pair(self, index: int) -> tuple[Outputs, Outputs]:
-        arrays = load_arrays(self._reference / f"parity-{index}.npz")
-        feeds = {name[3:]: array for name, array in arrays.items() if name.startswith("in:")}
-        expected = {name[4:]: array for name, array in arrays.items() if name.startswith("out:")}
-        return expected, self._session.run(feeds)
+    def _evidence(self, stored: Stored, candidate: Outputs) -> Evidence:
+        """What the task's metrics are made of; what the reference was rolled out to, the candidate is too."""
+        rolled: Outputs = {}
+        if stored.rolled:
+            family = plugins.load("models", self._case.model.family)
+            rolled = family.rollout(self._case.model, self._session.run, stored.feeds)
+        return Evidence(
+            feeds=stored.feeds,
+            reference={**stored.outputs, **stored.rolled},
+            candidate={**candidate, **rolled},
+            labels=stored.labels,
+        )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One batch of the reference, as the builder stored it."""
+
+    feeds: Feeds
+    outputs: Outputs
+    rolled: Outputs
+    labels: Array | None
+
+    @classmethod
+    def read(cls, path: Path) -> Stored:
+        """The arrays of a `parity-<i>.npz`, told apart by what their names begin with."""
+        arrays = load_arrays(path)
+
+        def kind(prefix: str) -> dict[str, Array]:
+            return {name[len(prefix) :]: a for name, a in arrays.items() if name.startswith(prefix)}
+
+        return cls(kind("in:"), kind("out:"), kind("roll:"), arrays.get("labels"))
+
+
+def _label(shape: Mapping[str, int]) -> str:
+    return " ".join(f"{name}={size}" for name, size in shape.items())
 
 
 def _readings(block: Block) -> list[float]:

@@ -143,7 +143,7 @@ def test_parity_sees_a_batch_that_no_exporter_saw(
     batch: int, samples: int, dynamic: bool, expected: tuple[int, ...]
 ) -> None:
     case = replace(cases.case("onnx", batch=batch), dynamic_axes=dynamic)
-    assert build.parity_batches(case, samples) == expected
+    assert tuple(shape["batch"] for shape in build.parity_shapes(case, samples)) == expected
 
 
 def test_an_artifact_says_what_it_is(ready: Callable[[Case], Ready]) -> None:
@@ -202,7 +202,9 @@ def test_calibration_is_a_stream_of_batches_of_images_that_parity_never_sees() -
     batches = list(build._calibration(ONNX, samples=5, batch=2))
     assert [feeds["pixel_values"].shape[0] for feeds in batches] == [2, 2, 1]
     calibrated = {image.tobytes() for feeds in batches for image in feeds["pixel_values"]}
-    parity = {image.tobytes() for f in build._stream(ONNX, "parity", [5]) for image in f["pixel_values"]}
+    shape = {"batch": 5, "image_size": 32}
+    (seen,) = build._stream(ONNX, "parity", [shape])
+    parity = {image.tobytes() for image in seen.feeds["pixel_values"]}
     assert len(calibrated) == 5
     assert not calibrated & parity
 

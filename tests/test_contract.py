@@ -181,8 +181,12 @@ def test_a_family_has_tasks_and_sizes(word: str) -> None:
     family = plugins.load("models", word)
     assert family.TASKS
     assert len(set(family.TASKS)) == len(family.TASKS)
-    assert "batch" not in family.SHAPE
-    assert all(isinstance(size, int) and size > 0 for size in family.SHAPE.values())
+    sizes = {name: size for of_task in family.TASKS.values() for name, size in of_task.items()}
+    assert "batch" not in sizes
+    assert all(isinstance(size, int) and size > 0 for size in sizes.values())
+    dynamic = getattr(family, "DYNAMIC", {})
+    assert set(dynamic) <= set(sizes)
+    assert all(traced != unseen for traced, unseen in dynamic.values())
 
 
 @of_kind("exporters")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import cases
-from benchbox.contract import Sample, Signature, TensorSpec
+from benchbox.contract import Evidence, Sample, Signature, TensorSpec
 from benchbox.errors import StageError
 from benchbox.models import vit
 
@@ -164,17 +164,17 @@ REFERENCE = np.array([[9, 8, 7, 6, 5, 4, 3, 2, 1, 0]] * 2, np.float32)
     ],
 )
 def test_agreement_of_the_best_and_the_best_five(candidate: Any, top1: float, top5: float) -> None:
-    found = vit.metrics(MODEL, {"logits": REFERENCE}, {"logits": candidate})
+    found = vit.metrics(MODEL, Evidence({}, {"logits": REFERENCE}, {"logits": candidate}))
     assert found == {"top1_agreement": top1, "top5_agreement": pytest.approx(top5)}
 
 
 def test_three_classes_have_a_best_three() -> None:
     few = np.array([[3, 2, 1]], np.float32)
-    assert vit.metrics(MODEL, {"logits": few}, {"logits": few}) == {
+    assert vit.metrics(MODEL, Evidence({}, {"logits": few}, {"logits": few})) == {
         "top1_agreement": 1.0,
         "top5_agreement": 1.0,
     }
 
 
 def test_features_have_no_classes_to_agree_on() -> None:
-    assert vit.metrics(FEATURES, {}, {}) == {}
+    assert vit.metrics(FEATURES, Evidence({}, {}, {})) == {}

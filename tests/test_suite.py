@@ -489,7 +489,7 @@ WRONG_FIELDS = {
     "options of what has none": (
         "[torch,",
         "[torch: {a: 1},",
-        "s.yaml:2:17: paths.0.torch.a: unknown option: 'a'. There are none.",
+        "s.yaml:2:17: paths.0.torch.a: unknown option: 'a'. Allowed: lora.",
     ),
     "two words in one step": (
         "fp16]",
@@ -844,9 +844,16 @@ def fake_pass(accepts, produces):
     return SimpleNamespace(ACCEPTS=accepts, PRODUCES=produces, PRECISION=None, Options=FakeOptions)
 
 
+def test_a_word_without_options_says_that_there_are_none(monkeypatch):
+    plain = SimpleNamespace(ACCEPTS=("onnx",), PRODUCES="onnx", PRECISION=None)
+    fake_plugins(monkeypatch, {"passes": {"plain": plain}})
+    said = message(changed("[onnx, fp16]", "[onnx, {plain: {a: 1}}]"))
+    assert said.startswith("s.yaml:2:32: paths.1.1.plain.a: unknown option: 'a'. There are none.")
+
+
 def test_each_family_takes_the_sizes_it_knows(monkeypatch):
     """`sequence_length` is for the text model, `image_size` for the image model, `batch` for both."""
-    text_family = SimpleNamespace(TASKS=("fill-mask",), SHAPE={"sequence_length": 128})
+    text_family = SimpleNamespace(TASKS={"fill-mask": {"sequence_length": 128}})
     fake_plugins(monkeypatch, {"models": {"text": text_family}})
     models = "[{family: vit, source: a/vit}, {family: text, source: a/text}]"
     suite_text = changed("{family: vit, source: google/vit-base-patch16-224}", models).replace(

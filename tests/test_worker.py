@@ -168,13 +168,13 @@ def test_another_value_is_a_mismatch(made: Ready, tmp_path: Path) -> None:
 
 def test_an_output_that_is_missing_is_a_mismatch(made: Ready, tmp_path: Path) -> None:
     found = verify_against(made, tmp_path, lambda arrays: arrays.update({"out:boxes": np.zeros((3, 4))}))
-    assert (found["passed"], found["reasons"]) == (False, ["at batch=3: output 'boxes' is missing"])
+    assert (found["passed"], found["reasons"]) == (False, ["at batch=3 image_size=32: output 'boxes' is missing"])
 
 
 def test_an_output_of_another_shape_is_a_mismatch(made: Ready, tmp_path: Path) -> None:
     found = verify_against(made, tmp_path, lambda arrays: arrays.update({"out:logits": np.zeros((3, 11))}))
     assert found["passed"] is False
-    assert found["reasons"] == ["at batch=3: logits has shape [3, 10], the reference [3, 11]"]
+    assert found["reasons"] == ["at batch=3 image_size=32: logits has shape [3, 10], the reference [3, 11]"]
 
 
 def test_a_damaged_model_fails_and_says_so(made: Ready, tmp_path: Path) -> None:

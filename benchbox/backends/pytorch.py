@@ -124,7 +124,7 @@ def open(job: SessionJob) -> Session:
 
     _set_threads(job.backend.threads)
     dtype = getattr(torch, job.options.dtype)
-    stored = replace(job.model, source=str(job.folder), weights="pretrained", config={})
+    stored = replace(job.model, source=str(job.folder), weights="pretrained", config={}, lora=())
     module = job.family.load(stored).to(device=device, dtype=dtype)
     if job.options.compile:
         module = torch.compile(module, mode=job.options.mode)

@@ -15,6 +15,20 @@ REQUIRES = ("sklearn", "PIL", "numpy")
 
 _SPLITS: tuple[Split, ...] = ("timing", "parity", "calibration")
 
+# What is to be seen, photograph by photograph, for the models that read beside looking.
+_CAPTIONS = (
+    (
+        "a photo of a temple",
+        "an old Chinese tower with red walls and curved roofs",
+        "a pagoda of three storeys above a lake, with trees around it",
+    ),
+    (
+        "a photo of a flower",
+        "an orange dahlia in front of dark green leaves",
+        "the petals of a dahlia in full bloom, and a second one below it",
+    ),
+)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -29,15 +43,16 @@ class Options:
 
 
 def samples(options: Options, *, count: int, split: Split, seed: int) -> Iterator[Sample]:
-    """`count` square crops, uint8 (side, side, 3), alternating between the photographs."""
+    """`count` square crops, uint8 (side, side, 3), alternating between the photographs, with captions."""
     import numpy as np
     from sklearn.datasets import load_sample_images
 
     photographs = load_sample_images().images
     rng = np.random.default_rng([seed, _SPLITS.index(split)])
     for index in range(count):
-        half = _half(photographs[index % len(photographs)], split)
-        yield Sample(image=_crop(half, options, rng))
+        which = index % len(photographs)
+        caption = _CAPTIONS[which][int(rng.integers(len(_CAPTIONS[which])))]
+        yield Sample(image=_crop(_half(photographs[which], split), options, rng), text=caption)
 
 
 def _half(photograph: Any, split: Split) -> Any:

@@ -13,11 +13,11 @@ import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchbox.contract import ExportJob, Facts
 from benchbox.errors import StageError, named_line
-from benchbox.exporters import _graph
+from benchbox.exporters import _graph, _lora
 
 REQUIRES = ("torch", "onnx", "onnxruntime", "onnxscript")
 PRODUCES = "onnx"
@@ -28,15 +28,18 @@ class Options:
     """`optimize` folds constants and removes what is redundant, by onnxscript's optimizer.
 
     `external_data` keeps the weights in `model.onnx.data`; above 2 GB that is always so, as a protobuf holds
-    no more.
+    no more. `lora` says whether LoRA adapters are folded into the weights or stay nodes of the graph.
     """
 
     optimize: bool = True
     external_data: bool = False
+    lora: Literal["merged", "attached"] = "merged"
 
 
 def export(job: ExportJob, folder: Path) -> Facts:
     """Writes `model.onnx`. Raises StageError where the module cannot be exported as the signature says."""
+    if hasattr(job.family, "graph"):
+        raise StageError(f"{job.model.name} is an ONNX graph already: its path begins with onnx")
     job = _trace_larger(job)
     model = _trace(job)
     facts = _graph.finish(job, model, folder, external_data=job.options.external_data)
@@ -66,7 +69,7 @@ def _trace(job: ExportJob) -> Any:
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
-                job.module,
+                _lora.with_adapters(job.module, job.options.lora),
                 _graph.tensors(job, job.example),
                 dynamo=True,
                 verbose=False,
@@ -82,11 +85,15 @@ def _trace(job: ExportJob) -> Any:
 
 
 def _dynamic_shapes(job: ExportJob) -> tuple[Any, ...]:
-    """A dimension for each named axis, the same one wherever the name is the same."""
+    """A dimension for each named axis, the same one wherever the name is the same.
+
+    A sum of two (`past_length + sequence_length`) is no name: torch.export finds out what it is.
+    """
     import torch
 
+    auto, dim = torch.export.Dim.AUTO, torch.export.Dim
     names = {axis for spec in job.signature.inputs for axis in spec.dynamic.values()}
-    dims = {name: torch.export.Dim(name) for name in sorted(names)}
+    dims = {name: dim(name) if name.isidentifier() else auto for name in sorted(names)}
     shapes = tuple(
         {index: dims[axis] for index, axis in spec.dynamic.items()} for spec in job.signature.inputs
     )

@@ -11,11 +11,11 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchbox.contract import ExportJob, Facts
 from benchbox.errors import StageError, named_line
-from benchbox.exporters import _graph
+from benchbox.exporters import _graph, _lora
 
 REQUIRES = ("torch", "onnx", "onnxruntime")
 PRODUCES = "onnx"
@@ -26,15 +26,20 @@ class Options:
     """`do_constant_folding` computes at export what depends on no input.
 
     `external_data` keeps the weights in `model.onnx.data`; above 2 GB that is always so, as a protobuf holds
-    no more.
+    no more. `lora` says whether LoRA adapters are folded into the weights or stay nodes of the graph.
     """
 
     do_constant_folding: bool = True
     external_data: bool = False
+    lora: Literal["merged", "attached"] = "merged"
 
 
 def export(job: ExportJob, folder: Path) -> Facts:
     """Writes `model.onnx`. Raises StageError where the module cannot be exported as the signature says."""
+    given = getattr(job.family, "graph", None)
+    if given is not None:
+        facts = _graph.finish(job, given(job.model), folder, external_data=job.options.external_data)
+        return {"exporter": "none: the source is a graph", **facts}
     model = _trace(job, folder)
     facts = _graph.finish(job, model, folder, external_data=job.options.external_data)
     return {"exporter": "torch.onnx.export(dynamo=False)", "requested_opset": job.opset, **facts}
@@ -55,7 +60,7 @@ def _trace(job: ExportJob, folder: Path) -> Any:
         path = Path(scratch) / _graph.FILE
         try:
             torch.onnx.export(
-                job.module,
+                _lora.with_adapters(job.module, job.options.lora),
                 _graph.tensors(job, job.example),
                 str(path),
                 dynamo=False,

@@ -6,21 +6,33 @@ of the model's own library would load.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from benchbox.contract import ExportJob, Facts
+from benchbox.exporters import _lora
 
 REQUIRES = ("torch", "transformers", "safetensors")
 PRODUCES = "torch"
 
 
+@dataclass(frozen=True)
+class Options:
+    """`lora: merged` folds LoRA adapters into the weights; by default they stay attached."""
+
+    lora: Literal["merged", "attached"] = "attached"
+
+
 def export(job: ExportJob, folder: Path) -> Facts:
     """Saves the module through its family. Facts: parameters, their types, and buffers, by count."""
-    job.family.save(job.module, folder)
-    parameters = list(job.module.parameters())
+    module = _lora.with_adapters(job.module, job.options.lora)
+    job.family.save(module, folder)
+    parameters = list(module.parameters())
     return {
         "exporter": "torch",
         "parameters": sum(p.numel() for p in parameters),
-        "buffers": sum(b.numel() for b in job.module.buffers()),
+        "buffers": sum(b.numel() for b in module.buffers()),
         "dtypes": sorted({str(p.dtype).removeprefix("torch.") for p in parameters}),
+        **_lora.adapters(job.module),
     }

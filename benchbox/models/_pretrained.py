@@ -8,6 +8,7 @@ from typing import Any
 
 from benchbox.contract import Module, Sample
 from benchbox.errors import StageError
+from benchbox.models import _lora
 from benchbox.schema import Model
 
 
@@ -41,7 +42,7 @@ def config(model: Model, presets: Mapping[str, Mapping[str, Any]], config_class:
 
 
 def weights(model: Model, architecture: Any, its_config: Any) -> Module:
-    """The module in eval mode, seeded or from `from_pretrained` (safetensors only).
+    """The module in eval mode, seeded or from `from_pretrained` (safetensors only), its adapters attached.
 
     Raises StageError where pretrained weights cannot be had, or are not all there; never falls back to
     random ones.
@@ -51,7 +52,7 @@ def weights(model: Model, architecture: Any, its_config: Any) -> Module:
 
     if model.weights == "random":
         torch.manual_seed(model.seed)
-        return architecture(its_config).eval()
+        return _lora.attach(architecture(its_config).eval(), model.lora)
     try:
         module, loading = architecture.from_pretrained(
             model.source,
@@ -65,7 +66,8 @@ def weights(model: Model, architecture: Any, its_config: Any) -> Module:
             f"pretrained weights of {model.source!r} cannot be had: {first_line(error)}"
         ) from error
     _require_all(model, architecture, sorted(loading["missing_keys"]))
-    return module.eval()
+    loras = model.lora or _lora.saved_adapters(Path(model.source))
+    return _lora.attach(module.eval(), loras)
 
 
 def _require_all(model: Model, architecture: Any, absent: Sequence[str]) -> None:
@@ -79,7 +81,11 @@ def _require_all(model: Model, architecture: Any, absent: Sequence[str]) -> None
 
 
 def save(module: Module, folder: Path) -> None:
-    """config.json and safetensors, as `from_pretrained` reads them."""
+    """config.json and safetensors, as `from_pretrained` reads them; adapters that are attached beside
+    them."""
+    if _lora.attached(module):
+        _lora.save_adapters(module, folder)
+        module = _lora.without_adapters(module)
     module.save_pretrained(folder)
 
 

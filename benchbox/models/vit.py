@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchbox.contract import Feeds, Module, Outputs, Sample, Signature, TensorSpec
+from benchbox.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
 from benchbox.errors import StageError
-from benchbox.models import _pretrained
+from benchbox.models import _classes, _pretrained
 from benchbox.schema import Model
 
 REQUIRES = ("torch", "transformers", "PIL")
-TASKS = ("image-classification", "image-features")
-SHAPE: Mapping[str, int] = {"image_size": 224}
+TASKS: Mapping[str, Mapping[str, int]] = {
+    "image-classification": {"image_size": 224},
+    "image-features": {"image_size": 224},
+}
 
 # The hub's configs of these names, so that random weights need no hub.
 _BASE = {"num_labels": 1000, "image_size": 224, "patch_size": 16}
@@ -86,20 +88,9 @@ def feeds(model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> 
     return {"pixel_values": _pretrained.pixels(processor, samples)}
 
 
-def metrics(model: Model, reference: Outputs, candidate: Outputs) -> Mapping[str, float]:
-    """Share of samples with the same best class, and mean share of common classes among the best five."""
-    if model.task != "image-classification":
-        return {}
-    import numpy as np
-
-    expected = np.argsort(-reference["logits"], axis=-1, kind="stable")
-    seen = np.argsort(-candidate["logits"], axis=-1, kind="stable")
-    five = min(5, expected.shape[-1])
-    common = [len(set(e[:five]) & set(s[:five])) / five for e, s in zip(expected, seen, strict=True)]
-    return {
-        "top1_agreement": float(np.mean(expected[:, 0] == seen[:, 0])),
-        "top5_agreement": float(np.mean(common)),
-    }
+def metrics(model: Model, evidence: Evidence) -> Mapping[str, float]:
+    """Top-1 and top-5 agreement, and the accuracy where there are labels."""
+    return _classes.agreement(evidence) if model.task == "image-classification" else {}
 
 
 def _config(model: Model) -> Any:

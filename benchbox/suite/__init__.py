@@ -9,6 +9,7 @@ whoever wrote the suite, and to drop them silently would hide that a case is not
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -109,7 +110,7 @@ def _backends(runtime: Runtime, chain: tuple[str, ...], threads: tuple[Threads, 
 
 def _shapes(model: Model, inputs: Inputs) -> Iterator[dict[str, int]]:
     """`batch` first, then the family's sizes in its own order."""
-    defaults = {"batch": 1, **plugins.load("models", model.family).SHAPE}
+    defaults = {"batch": 1, **plugins.load("models", model.family).TASKS[model.task]}
     values = [inputs.sizes.get(name, (default,)) for name, default in defaults.items()]
     for sizes in product(*values):
         yield dict(zip(defaults, sizes, strict=True))
@@ -159,7 +160,7 @@ def _accepting(kind: str) -> str:
 def _unknown_sizes(form: SuiteForm) -> list[InitErrorDetails]:
     known = ["dataset", "batch"]
     for model in form.models:
-        known += [n for n in plugins.load("models", model.family).SHAPE if n not in known]
+        known += [n for n in plugins.load("models", model.family).TASKS[model.task] if n not in known]
     return [
         InitErrorDetails(**{**detail, "loc": ("inputs", *detail["loc"])})
         for detail in unknown_keys(form.inputs.sizes, known, what="size")
@@ -211,7 +212,7 @@ def _resolved(form: SuiteForm, name: str, threads: tuple[Threads, ...]) -> dict[
     parity = form.parity.plan()
     plain = {
         "name": name,
-        "models": [vars(model) for model in form.models],
+        "models": [dataclasses.asdict(model) for model in form.models],
         "paths": [[_plain_step(step) for step in path] for path in form.paths],
         "backends": [_plain_backend(runtime) for runtime in form.backends],
         "inputs": {
@@ -236,7 +237,7 @@ def _all_sizes(form: SuiteForm) -> dict[str, tuple[int, ...]]:
     sizes = dict(form.inputs.sizes)
     defaults: dict[str, set[int]] = {}
     for model in form.models:
-        for name, default in plugins.load("models", model.family).SHAPE.items():
+        for name, default in plugins.load("models", model.family).TASKS[model.task].items():
             defaults.setdefault(name, set()).add(default)
     for name, values in defaults.items():
         if len(values) == 1:

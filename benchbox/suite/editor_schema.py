@@ -149,7 +149,8 @@ def _one_or_more(name: str, description: str) -> Schema:
 def _inputs() -> Schema:
     sizes = {"batch": 1}
     for word in plugins.names("models"):
-        sizes.update(plugins.load("models", word).SHAPE)
+        for of_task in plugins.load("models", word).TASKS.values():
+            sizes.update(of_task)
     described = DatasetForm.model_fields["dataset"].description
     return {
         "description": "What the models are fed. A size is a number, or a list, which makes several cases.",

@@ -29,6 +29,7 @@ from benchbox import plugins
 from benchbox.schema import (
     DEFAULT_TOLERANCES,
     Dataset,
+    Lora,
     MeasurePlan,
     Model,
     ParityPlan,
@@ -131,10 +132,41 @@ def clean_name(text: str) -> str:
 
 def _source(text: str, info: ValidationInfo) -> str:
     if is_local(text) or text.startswith("/"):
-        return local_path(text, folder_of(info))
+        file, python, function = text.partition(".py:")
+        return local_path(file + python.rstrip(":"), folder_of(info)) + (function and f":{function}")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text, re.ASCII):
         raise custom(f"{kind(text)} is neither a hub id (owner/name) nor a local path (./folder)")
     return text
+
+
+class LoraForm(Form):
+    """A LoRA adapter, as PEFT saves it."""
+
+    source: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_source)] = Field(
+        description="Hub id, or a local folder (./folder, from the suite's own)."
+    )
+    weight: Annotated[float, Between(-100.0, 100.0)] = Field(
+        default=1.0, description="By how much the adapter's update counts."
+    )
+
+
+def _loras(data: Any, info: ValidationInfo) -> tuple[Lora, ...]:
+    """A source, a mapping, or a list of either, in the order in which they are merged."""
+    found: list[Lora] = []
+    details: list[InitErrorDetails] = []
+    for index, item in enumerate(listed(data)):
+        place = (index,) if isinstance(data, list) else ()
+        try:
+            form = LoraForm.model_validate(
+                {"source": item} if isinstance(item, str) else item, context=info.context
+            )
+        except ValidationError as error:
+            details += again(error, *place)
+            continue
+        found.append(Lora(form.source, form.weight))
+    if details:
+        refuse(*details)
+    return tuple(found)
 
 
 class ModelForm(Form):
@@ -142,7 +174,7 @@ class ModelForm(Form):
 
     family: str = Field(description="File name of a plug-in in models/.")
     source: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_source)] = Field(
-        description="Hub id, or a local folder (./folder, from the suite's own)."
+        description="Hub id, or a local folder or file (./folder, from the suite's own)."
     )
     name: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_name)] | None = Field(
         default=None, description="How reports call it; by default the last part of source."
@@ -150,16 +182,20 @@ class ModelForm(Form):
     task: str | None = Field(
         default=None, description="What the model is for; by default the family's first task."
     )
-    weights: Weights = Field(
-        default="random",
-        description="random: built from the architecture's config and the seed. pretrained: from the source.",
+    weights: Weights | None = Field(
+        default=None,
+        description="random: built from the architecture's config and the seed. pretrained: from the source. "
+        "By default random, for a family whose source holds the weights pretrained.",
     )
     seed: Annotated[int, Between(0, 2**32 - 1)] = Field(
         default=0, description="Seed of random weights and inputs."
     )
     config: dict[str, Any] = Field(default={}, description="Overrides of the architecture's config.")
     trust_remote_code: bool = Field(
-        default=False, description="Let the hub's Python code run on this machine."
+        default=False, description="Let the source's own Python code run on this machine."
+    )
+    lora: Annotated[tuple[Lora, ...], PlainValidator(_loras)] = Field(
+        default=(), description="LoRA adapters to attach: a source, {source, weight}, or a list of them."
     )
 
 
@@ -169,11 +205,13 @@ def _model(data: Any, info: ValidationInfo) -> Model:
         family = plugin("models", form.family, what="model family")
     except PydanticCustomError as error:
         refuse(wrong(str(error), "family"))
-    task = family.TASKS[0] if form.task is None else form.task
+    task = next(iter(family.TASKS)) if form.task is None else form.task
     if task not in family.TASKS:
-        refuse(wrong(plugins.unknown(cut(task), family.TASKS, what="task"), "task"))
+        refuse(wrong(plugins.unknown(cut(task), list(family.TASKS), what="task"), "task"))
     name = form.name or clean_name(form.source.rstrip("/").rpartition("/")[2])
-    return Model(**{**form.model_dump(), "name": name, "task": task})
+    weights = form.weights or getattr(family, "WEIGHTS", "random")
+    plain = {**form.model_dump(), "name": name, "task": task, "weights": weights, "lora": form.lora}
+    return Model(**plain)
 
 
 # --- paths ---
@@ -457,6 +495,21 @@ class ParityForm(Form):
 _PLAN = MeasurePlan()
 
 
+def _most_replicates(data: Any, info: ValidationInfo) -> Any:
+    """The plan's default, or as many as the fewest where these are more."""
+    return max(_PLAN.most_replicates, info.data.get("replicates", 0)) if data is None else data
+
+
+def _no_fewer_than_replicates(most: int, info: ValidationInfo) -> int:
+    fewest = info.data.get("replicates", most)
+    if most < fewest:
+        raise custom(
+            f"{most} is less than replicates, which is {fewest}. Give at least {fewest} here, "
+            f"or a smaller number there (it is {_PLAN.replicates} where the suite does not say)."
+        )
+    return most
+
+
 class MeasureForm(Form):
     """How long and how precisely is measured. Durations may be written 20s or 2m, sizes 4 GiB."""
 
@@ -465,7 +518,8 @@ class MeasureForm(Form):
     )
     precision: Annotated[float, Between(0.0001, 1)] = Field(
         default=_PLAN.precision,
-        description="Half-width of the median's interval, relative, at which a case is done.",
+        description="Half-width, relative, of the interval of the ratio to the baseline at which a case is "
+        "done; of the median's, where there is no baseline.",
     )
     confidence: Annotated[float, Between(0.5, 0.9999)] = Field(
         default=_PLAN.confidence, description="Of every interval."
@@ -475,10 +529,22 @@ class MeasureForm(Form):
     )
     replicates: Annotated[int, Between(2, 100)] = Field(
         default=_PLAN.replicates,
-        description="Fresh processes per case; at least two, or nothing is known of their spread.",
+        description="Fresh processes per case at least; below two, nothing is known of their spread.",
+    )
+    most_replicates: Annotated[
+        int | None,
+        Between(2, 100),
+        BeforeValidator(_most_replicates),
+        AfterValidator(_no_fewer_than_replicates),
+    ] = Field(
+        default=None,
+        validate_default=True,
+        description=f"Fresh processes at most, while a case is not done and the budget lasts; null for "
+        f"{_PLAN.most_replicates}, or for replicates where that is more.",
     )
     min_rounds: Annotated[int, Between(1, 10_000)] = Field(
-        default=_PLAN.min_rounds, description="Rounds at least."
+        default=_PLAN.min_rounds,
+        description="Rounds of a process at least, if they take no more than twice its share of the budget.",
     )
     block_seconds: _Seconds = Field(
         default=_PLAN.block_seconds, description="How long one block of calls lasts at least."

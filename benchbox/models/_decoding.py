@@ -1,0 +1,70 @@
+"""What the families that write text share: greedy decoding, and how far two of them agree. numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from benchbox.contract import Array, Evidence, Feeds, Outputs, Run
+
+STEPS = 8
+"""Tokens that are decoded for parity: enough for a wrong step to lead somewhere else, few enough for a big
+model."""
+
+
+def greedy(
+    first: Feeds, run: Run, following: Callable[[Feeds, Outputs, Array], Feeds], steps: int = STEPS
+) -> Array:
+    """The tokens that greedy decoding gives: int64 of shape (batch, steps).
+
+    Each step runs the feeds, takes the best token of the last position of `logits` (batch, length,
+    vocabulary), and asks `following(feeds, outputs, token)`, token of shape (batch, 1), for the next step's
+    feeds. It does not stop at an end token, so that all rows are equally long.
+    """
+    import numpy as np
+
+    feeds, written = first, []
+    for _ in range(steps):
+        outputs = run(feeds)
+        token = np.argmax(outputs["logits"][:, -1, :], axis=-1).astype(np.int64)[:, None]
+        written.append(token)
+        feeds = following(feeds, outputs, token)
+    return np.concatenate(written, axis=1)
+
+
+def next_token_agreement(evidence: Evidence, mask: Array | None = None) -> Mapping[str, float]:
+    """Share of positions at which both `logits` (batch, length, vocabulary) have the same best token, and of
+    the greedily decoded `tokens` (batch, steps) that are the same. `mask` (batch, length) says which
+    positions count."""
+    import numpy as np
+
+    best, other = (np.argmax(o["logits"], axis=-1) for o in (evidence.reference, evidence.candidate))
+    counted: Any = np.ones(best.shape, bool) if mask is None else mask.astype(bool)
+    found = {"next_token_agreement": float(np.mean((best == other)[counted]))}
+    return {**found, **token_agreement(evidence)}
+
+
+def token_agreement(evidence: Evidence) -> Mapping[str, float]:
+    """Share of the greedily decoded `tokens` (batch, steps) that are the same; nothing where none were
+    decoded."""
+    import numpy as np
+
+    if "tokens" not in evidence.reference:
+        return {}
+    same = evidence.reference["tokens"] == evidence.candidate["tokens"]
+    return {"token_agreement": float(np.mean(same))}
+
+
+def cross_entropy(logits: Array, ids: Array, mask: Array) -> float:
+    """Mean negative log likelihood, in nats, of each token given those before it; its exp is the perplexity.
+
+    `logits` is (batch, length, vocabulary), `ids` and `mask` are (batch, length).
+    """
+    import numpy as np
+
+    scores = logits[:, :-1].astype(np.float64)
+    scores -= scores.max(axis=-1, keepdims=True)
+    of_next = np.take_along_axis(scores, ids[:, 1:, None], axis=-1)[..., 0]
+    losses = np.log(np.exp(scores).sum(axis=-1)) - of_next
+    counted = (mask[:, 1:] * mask[:, :-1]).astype(bool)
+    return float(losses[counted].mean()) if counted.any() else 0.0

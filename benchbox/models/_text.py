@@ -1,0 +1,103 @@
+"""What the text families share: a tokenizer of the source, or words counted over the vocabulary.
+
+Random weights have no tokenizer. Then each word of the text becomes one token whose id is a hash of the word,
+so that lengths, repetitions and padding are those of real text, and no two texts are the same tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from benchbox.contract import Array, Sample
+from benchbox.errors import StageError, first_line
+from benchbox.models import _pretrained
+from benchbox.schema import Model
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The ids that a model knows: `size` of them, those below `first` special; None: the model has no such
+    token."""
+
+    size: int
+    pad: int = 0
+    begin: int | None = None
+    end: int | None = None
+    first: int = 0
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """`ids` and `mask` (1 where a token is, 0 where padding), both int64 of shape (batch, length)."""
+
+    ids: Array
+    mask: Array
+
+
+def texts(samples: Sequence[Sample]) -> list[str]:
+    """The samples' texts. Raises StageError where the dataset has none."""
+    if any(sample.text is None for sample in samples):
+        raise StageError(
+            "this model reads text, and the dataset has none; take sample_texts or sample_images"
+        )
+    return [sample.text or "" for sample in samples]
+
+
+def tokens(model: Model, written: Sequence[str], length: int, vocabulary: Vocabulary) -> Tokens:
+    """The texts as tokens, cut and padded on the right to exactly `length`.
+
+    Pretrained weights take the tokenizer of their source; raises StageError where it cannot be had.
+    """
+    rows = _tokenized(model, written, length) if model.weights == "pretrained" else None
+    if rows is None:
+        rows = [_counted(text, length, vocabulary) for text in written]
+    return padded(rows, length, vocabulary.pad)
+
+
+def padded(rows: Sequence[Sequence[int]], length: int, pad: int) -> Tokens:
+    """Rows of at most `length` ids each, padded on the right."""
+    import numpy as np
+
+    ids = np.full((len(rows), length), pad, dtype=np.int64)
+    mask = np.zeros((len(rows), length), dtype=np.int64)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = row
+        mask[index, : len(row)] = 1
+    return Tokens(ids, mask)
+
+
+def _counted(text: str, length: int, vocabulary: Vocabulary) -> list[int]:
+    """An id for each word and mark, between the begin and end tokens that the model has."""
+    span = vocabulary.size - vocabulary.first
+    words = re.findall(r"\w+|[^\w\s]", text.lower())
+    ids = [vocabulary.first + _hash(word) % span for word in words]
+    begin = [] if vocabulary.begin is None else [vocabulary.begin]
+    end = [] if vocabulary.end is None else [vocabulary.end]
+    return [*begin, *ids[: max(0, length - len(begin) - len(end))], *end][:length]
+
+
+def _hash(word: str) -> int:
+    return int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+
+
+def _tokenized(model: Model, written: Sequence[str], length: int) -> list[list[int]]:
+    encoded = _tokenizer(model.source, model.trust_remote_code)(
+        list(written), truncation=True, max_length=length
+    )
+    return [list(row) for row in encoded["input_ids"]]
+
+
+@cache
+def _tokenizer(source: str, trust_remote_code: bool) -> Any:
+    import transformers
+
+    _pretrained.quiet()
+    try:
+        return transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StageError(f"the tokenizer of {source!r} cannot be had: {first_line(error)}") from error
