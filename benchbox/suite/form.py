@@ -156,6 +156,9 @@ def _loras(data: Any, info: ValidationInfo) -> tuple[Lora, ...]:
     details: list[InitErrorDetails] = []
     for index, item in enumerate(listed(data)):
         place = (index,) if isinstance(data, list) else ()
+        if not isinstance(item, str | dict):
+            details.append(wrong(f"should be a path, a hub id, or {{source: ...}}, not {kind(item)}", *place))
+            continue
         try:
             form = LoraForm.model_validate(
                 {"source": item} if isinstance(item, str) else item, context=info.context
@@ -210,8 +213,8 @@ def _model(data: Any, info: ValidationInfo) -> Model:
         refuse(wrong(plugins.unknown(cut(task), list(family.TASKS), what="task"), "task"))
     name = form.name or clean_name(form.source.rstrip("/").rpartition("/")[2])
     weights = form.weights or getattr(family, "WEIGHTS", "random")
-    plain = {**form.model_dump(), "name": name, "task": task, "weights": weights, "lora": form.lora}
-    return Model(**plain)
+    given = {field: getattr(form, field) for field in ModelForm.model_fields}
+    return Model(**{**given, "name": name, "task": task, "weights": weights})
 
 
 # --- paths ---
