@@ -10,6 +10,8 @@ where there are any); its content says the shapes and the noise floor.
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
@@ -17,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchbox import plugins
+from benchbox import gradient, plugins
 from benchbox.cache import Cache, Entry, hash_file
 from benchbox.contract import ExportJob, Feeds, Host, Module, Outputs, PassJob, Run, Sample, Split
 from benchbox.errors import StageError
@@ -40,8 +42,9 @@ def artifact_keys(case: Case, host: Host) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def reference_key(case: Case, samples: int) -> str:
-    """The content address of the reference outputs for a case's model, inputs and shape."""
+def reference_key(case: Case, samples: int, directions: int = 0) -> str:
+    """The content address of the reference outputs for a case's model, inputs and shape, and of its
+    derivatives along so many directions of the input."""
     return digest(
         [
             "reference",
@@ -49,6 +52,7 @@ def reference_key(case: Case, samples: int) -> str:
             dict(case.shape),
             case.dynamic_axes,
             samples,
+            directions,
             *_dataset_inputs(case.dataset),
         ]
     )
@@ -112,9 +116,10 @@ def build_artifact(case: Case, store: Cache, host: Host) -> Entry:
     return entry
 
 
-def build_reference(case: Case, samples: int, store: Cache) -> Entry:
-    """The entry with feeds and fp32 PyTorch outputs."""
-    return store.make(reference_key(case, samples), partial(_reference, case, samples))
+def build_reference(case: Case, samples: int, store: Cache, directions: int = 0) -> Entry:
+    """The entry with feeds and fp32 PyTorch outputs, and derivatives where they are asked for."""
+    key = reference_key(case, samples, directions)
+    return store.make(key, partial(_reference, case, samples, directions))
 
 
 @dataclass(frozen=True)
@@ -125,14 +130,24 @@ class _Source:
 
 def _serve_artifact(message: Message) -> Mapping[str, Any]:
     host = Host(frozenset(message["cpu_features"]))
-    entry = build_artifact(Case.of(message["case"]), Cache(Path(message["cache"])), host)
+    with _scratch():
+        entry = build_artifact(Case.of(message["case"]), Cache(Path(message["cache"])), host)
     return {"key": entry.key}
 
 
 def _serve_reference(message: Message) -> Mapping[str, Any]:
     case = Case.of(message["case"])
-    entry = build_reference(case, message["samples"], Cache(Path(message["cache"])))
+    store = Cache(Path(message["cache"]))
+    with _scratch():
+        entry = build_reference(case, message["samples"], store, message["directions"])
     return {"key": entry.key}
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[None]:
+    """Works in a folder that goes: quantization leaves files in the current one."""
+    with tempfile.TemporaryDirectory(prefix="benchbox-") as folder, contextlib.chdir(folder):
+        yield
 
 
 def _export(case: Case, folder: Path) -> Mapping[str, Any]:
@@ -155,7 +170,7 @@ def _export(case: Case, folder: Path) -> Mapping[str, Any]:
     return {
         "kind": exporter.PRODUCES,
         "steps": [asdict(step)],
-        "precision": "fp32",
+        "precision": facts.get("precision", "fp32"),
         "facts": dict(facts),
         "packages": plugins.versions((*exporter.REQUIRES, *family.REQUIRES)),
         "build_seconds_before": 0.0,
@@ -184,7 +199,7 @@ def _apply(case: Case, step: Step, source: _Source, folder: Path) -> Mapping[str
     }
 
 
-def _reference(case: Case, samples: int, folder: Path) -> Mapping[str, Any]:
+def _reference(case: Case, samples: int, directions: int, folder: Path) -> Mapping[str, Any]:
     import numpy as np
 
     module = _module(case.model.family, _Frozen(case.model))
@@ -203,11 +218,49 @@ def _reference(case: Case, samples: int, folder: Path) -> Mapping[str, Any]:
             **_prefixed("roll:", _rolled(case, partial(_run, module, names), batch.feeds)),
             **({} if batch.labels is None else {"labels": batch.labels}),
         )
+    if directions:
+        first = next(_stream(case, "parity", [case.shape])).feeds
+        _probe(case, module, names, first, directions).save(folder / gradient.GRADIENT)
     return {
         "noise_floor": noise_floor,
         "shapes": [dict(shape) for shape in shapes],
         "samples": sum(shape["batch"] for shape in shapes),
     }
+
+
+def _probe(case: Case, module: Module, names: Sequence[str], feeds: Feeds, directions: int) -> gradient.Probe:
+    """Derivatives by autograd, and the step at which central differences see them best.
+
+    Raises StageError for a model that has no continuous input.
+    """
+    if not gradient.continuous(feeds):
+        raise StageError("gradient_directions: this model has no continuous input to differentiate by")
+    run = partial(_run, module, names)
+    along = gradient.directions(feeds, directions, case.model.seed)
+    weights = gradient.cotangents(run(feeds), case.model.seed)
+    return gradient.Probe(
+        feeds=feeds,
+        directions=along,
+        cotangents=weights,
+        derivatives=_derivatives(module, names, feeds, along, weights),
+        step=gradient.choose_step(run, feeds, along, weights),
+    )
+
+
+def _derivatives(
+    module: Module, names: Sequence[str], feeds: Feeds, along: Sequence[gradient.Direction], weights: Outputs
+) -> list[float]:
+    """<grad of <w, f>, v> for each direction v, by torch's autograd, summed in float64."""
+    import torch
+
+    inputs = {name: torch.from_numpy(array) for name, array in feeds.items()}
+    by = [inputs[name].requires_grad_() for name in gradient.continuous(feeds)]
+    outputs = dict(zip(names, module(*inputs.values()), strict=True))
+    weighed = sum((outputs[name] * torch.from_numpy(w)).sum() for name, w in weights.items())
+    slopes = torch.autograd.grad(weighed, by, allow_unused=True)
+    named = zip(gradient.continuous(feeds), slopes, strict=True)
+    found = {name: slope.double().numpy() for name, slope in named if slope is not None}
+    return [sum(float((found[n] * v[n]).sum()) for n in found) for v in along]
 
 
 def _rolled(case: Case, run: Run, feeds: Feeds) -> Outputs:
@@ -232,7 +285,14 @@ def _run_twice(module: Module, names: Sequence[str], feeds: Feeds) -> tuple[Outp
     for name, array in outputs.items():
         if not np.isfinite(array).all():
             raise StageError(f"the PyTorch reference itself gives values that are not finite in {name!r}")
-    return outputs, max(float(np.abs(outputs[name] - other[name]).max()) for name in names)
+    return outputs, max(_difference(outputs[name], other[name]) for name in names)
+
+
+def _difference(array: Any, other: Any) -> float:
+    """The largest one; of booleans and unsigned integers too, which cannot be subtracted as they are."""
+    import numpy as np
+
+    return float(np.abs(array.astype(np.float64) - other.astype(np.float64)).max(initial=0.0))
 
 
 def _run(module: Module, names: Sequence[str], feeds: Feeds) -> Outputs:
@@ -287,9 +347,11 @@ def _labels(samples: Sequence[Sample]) -> Any:
 def _dynamic(case: Case) -> Mapping[str, tuple[int, int]]:
     """The sizes that are dynamic axes: what is traced, and what proves the axis."""
     family = plugins.load("models", case.model.family)
-    declared: Mapping[str, tuple[int, int]] = getattr(family, "DYNAMIC", {})
-    of_task = {size: values for size, values in declared.items() if size in case.shape}
-    return {"batch": (EXAMPLE_BATCH, UNSEEN_BATCH), **of_task}
+    known: Mapping[str, tuple[int, int]] = getattr(family, "DYNAMIC", {})
+    sizes: Callable[[Model], Mapping[str, tuple[int, int]]] | None = getattr(family, "sizes", None)
+    declared = {**known, **(sizes(case.model) if sizes else {})}
+    moving = {size: pair for size, pair in declared.items() if size in case.shape and pair[0] != pair[1]}
+    return {"batch": (EXAMPLE_BATCH, UNSEEN_BATCH), **moving}
 
 
 def _traced(case: Case) -> tuple[Shape, Shape]:
@@ -347,7 +409,7 @@ def _dataset_inputs(dataset: Dataset) -> list[Any]:
 
 
 def _folder_digest(source: Path) -> str:
-    if not source.is_dir():
+    if not (source.is_absolute() and source.is_dir()):
         return ""
     files = sorted(f for f in source.rglob("*") if f.is_file())
     return digest([[str(f.relative_to(source)), _file_digest(f, f.stat().st_mtime_ns)] for f in files])

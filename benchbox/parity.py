@@ -5,6 +5,7 @@ NaN never passes. What cannot be computed is None, never zero.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -72,8 +73,12 @@ def judge(
     metrics: Mapping[str, float],
     gate: Gate,
     reasons: Sequence[str] = (),
+    gradient_error: float | None = None,
 ) -> Parity:
-    """The judgement with every reason why it is not passed; `reasons` are those known before."""
+    """The judgement with every reason why it is not passed; `reasons` are those known before.
+
+    `gradient_error` None: not looked at. NaN never passes.
+    """
     found = [*reasons]
     if not outputs and not reasons:
         found.append("no output was compared")
@@ -81,6 +86,7 @@ def judge(
         found += _violations(output, gate.tolerance, gate.noise_floor)
     for name, least in gate.tolerance.metrics.items():
         found += _metric_violation(name, least, metrics)
+    found += _gradient_violation(gradient_error, gate.tolerance.gradient)
     return Parity(
         passed=not found,
         precision=gate.precision,
@@ -90,6 +96,7 @@ def judge(
         outputs=tuple(outputs),
         metrics=dict(metrics),
         reasons=tuple(found),
+        gradient_error=gradient_error if gradient_error is None or math.isfinite(gradient_error) else None,
     )
 
 
@@ -122,6 +129,16 @@ def _metric_violation(name: str, least: float, metrics: Mapping[str, float]) -> 
         return [f"the task has no metric {name!r}; it has: {', '.join(metrics) or 'none'}"]
     value = metrics[name]
     return [] if value >= least else [f"{name} {value:.4g} < {least:g}"]
+
+
+def _gradient_violation(error: float | None, most: float | None) -> list[str]:
+    if error is None:
+        return []
+    if not math.isfinite(error):
+        return ["the directional derivatives are not finite"]
+    if most is None or error <= most:
+        return []
+    return [f"directional derivatives differ by {error:.3g} of the reference's > {most:g}"]
 
 
 def _relative(error: Array, magnitude: Array) -> float | None:

@@ -12,8 +12,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchbox import environment, measure, memory, parity, plugins
+from benchbox import environment, gradient, measure, memory, parity, plugins
 from benchbox.contract import Array, Evidence, Feeds, Outputs, Session, SessionJob
+from benchbox.gradient import GRADIENT
 from benchbox.process import Handler, Message
 from benchbox.schema import Artifact, Backend, Block, Case, OutputParity, Threads, Tolerance
 
@@ -110,7 +111,7 @@ class Worker:
             samples=message["samples"],
         )
         outputs, metrics, reasons = self._compare(message["shapes"])
-        judged = parity.judge(outputs, metrics, gate, reasons)
+        judged = parity.judge(outputs, metrics, gate, reasons, self._gradient_error())
         return {"parity": asdict(judged), "placement": dict(self._session.placement())}
 
     def _job(self, message: Message, plugin: Any) -> SessionJob:
@@ -159,6 +160,14 @@ class Worker:
         samples = sum(shape["batch"] * len(pairs) for shape, pairs in by_shape.values())
         outputs = [o for shape, pairs in by_shape.values() for o in _outputs(shape, pairs)]
         return outputs, {name: total / samples for name, total in sums.items()}, sorted(set(reasons))
+
+    def _gradient_error(self) -> float | None:
+        """Directional derivatives against the reference's; None where the suite does not ask for them."""
+        file = self._reference / GRADIENT
+        if not file.exists():
+            return None
+        probe = gradient.Probe.load(file)
+        return gradient.error(probe.derivatives, gradient.differences(self._session.run, probe))
 
     def _evidence(self, stored: Stored, candidate: Outputs) -> Evidence:
         """What the task's metrics are made of; what the reference was rolled out to, the candidate is too."""

@@ -25,7 +25,7 @@ from benchbox.errors import SuiteError, UsageError
 from benchbox.schema import Backend, Case, Model, Step, Suite, Threads
 from benchbox.suite.check import MISSING, UNKNOWN_KEY, refuse, said, unknown_keys, wrong
 from benchbox.suite.editor_schema import json_schema
-from benchbox.suite.form import Inputs, Runtime, SuiteForm, clean_name, produces, validated
+from benchbox.suite.form import Inputs, Runtime, SuiteForm, clean_name, produces, sizes_of, validated
 from benchbox.suite.selection import select
 from benchbox.suite.source import Source, override, parse, read_text
 
@@ -110,7 +110,7 @@ def _backends(runtime: Runtime, chain: tuple[str, ...], threads: tuple[Threads, 
 
 def _shapes(model: Model, inputs: Inputs) -> Iterator[dict[str, int]]:
     """`batch` first, then the family's sizes in its own order."""
-    defaults = {"batch": 1, **plugins.load("models", model.family).TASKS[model.task]}
+    defaults = {"batch": 1, **sizes_of(model)}
     values = [inputs.sizes.get(name, (default,)) for name, default in defaults.items()]
     for sizes in product(*values):
         yield dict(zip(defaults, sizes, strict=True))
@@ -160,7 +160,7 @@ def _accepting(kind: str) -> str:
 def _unknown_sizes(form: SuiteForm) -> list[InitErrorDetails]:
     known = ["dataset", "batch"]
     for model in form.models:
-        known += [n for n in plugins.load("models", model.family).TASKS[model.task] if n not in known]
+        known += [name for name in sizes_of(model) if name not in known]
     return [
         InitErrorDetails(**{**detail, "loc": ("inputs", *detail["loc"])})
         for detail in unknown_keys(form.inputs.sizes, known, what="size")
@@ -224,6 +224,7 @@ def _resolved(form: SuiteForm, name: str, threads: tuple[Threads, ...]) -> dict[
         "threads": _plain_threads(threads),
         "parity": {
             "samples": parity.samples,
+            "gradient_directions": parity.gradient_directions,
             "tolerances": {precision: vars(tolerance) for precision, tolerance in parity.tolerances.items()},
         },
         "measure": form.measure.model_dump(),
@@ -237,7 +238,7 @@ def _all_sizes(form: SuiteForm) -> dict[str, tuple[int, ...]]:
     sizes = dict(form.inputs.sizes)
     defaults: dict[str, set[int]] = {}
     for model in form.models:
-        for name, default in plugins.load("models", model.family).TASKS[model.task].items():
+        for name, default in sizes_of(model).items():
             defaults.setdefault(name, set()).add(default)
     for name, values in defaults.items():
         if len(values) == 1:

@@ -214,7 +214,20 @@ def _model(data: Any, info: ValidationInfo) -> Model:
     name = form.name or clean_name(form.source.rstrip("/").rpartition("/")[2])
     weights = form.weights or getattr(family, "WEIGHTS", "random")
     given = {field: getattr(form, field) for field in ModelForm.model_fields}
-    return Model(**{**given, "name": name, "task": task, "weights": weights})
+    model = Model(**{**given, "name": name, "task": task, "weights": weights})
+    try:
+        sizes_of(model)
+    except ValueError as error:
+        refuse(wrong(str(error), "config" if form.config else "source"))
+    return model
+
+
+def sizes_of(model: Model) -> dict[str, int]:
+    """The sizes that the model's inputs have beside `batch`, and their defaults: those of its task, and those
+    that its `config` declares. Raises ValueError where what it declares is wrong."""
+    family = plugins.load("models", model.family)
+    declared: Mapping[str, tuple[int, int]] = family.sizes(model) if hasattr(family, "sizes") else {}
+    return {**family.TASKS[model.task], **{name: default for name, (default, _) in declared.items()}}
 
 
 # --- paths ---
@@ -471,6 +484,9 @@ class ToleranceForm(Form):
     metrics: dict[str, Annotated[float, Between(0, 1)]] = Field(
         default={}, description="Lower bounds of task metrics, by name: {top1_agreement: 0.99}."
     )
+    gradient: Annotated[float, Between(0, 1e6)] | None = Field(
+        default=None, description="Largest error of directional derivatives, relative to the reference's."
+    )
 
 
 def _tolerance(data: Any) -> dict[str, Any]:
@@ -483,6 +499,10 @@ class ParityForm(Form):
     samples: Annotated[int, Between(1, 100_000)] = Field(
         default=ParityPlan().samples, description="How many inputs are compared."
     )
+    gradient_directions: Annotated[int, Between(0, 1000)] = Field(
+        default=0,
+        description="Along how many random directions of continuous inputs derivatives are compared.",
+    )
     tolerances: dict[Precision, Annotated[dict[str, Any], PlainValidator(_tolerance)]] = Field(
         default={}, description="By precision: fp32, fp16, bf16, int8."
     )
@@ -492,7 +512,7 @@ class ParityForm(Form):
         defaults = {**DEFAULT_TOLERANCES}
         for precision, given in self.tolerances.items():
             defaults[precision] = dataclasses.replace(defaults.get(precision, Tolerance()), **given)
-        return ParityPlan(self.samples, defaults)
+        return ParityPlan(self.samples, self.gradient_directions, defaults)
 
 
 _PLAN = MeasurePlan()
