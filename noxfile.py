@@ -55,3 +55,10 @@ def perf(session: nox.Session) -> None:
     session.install(*PINNED, "-e", ".[cpu,test]")
     session.run("pytest", "tests/perf", "--benchmark-enable")
     session.run("python", "tests/perf/against_bare_loop.py", *session.posargs)
+
+
+@nox.session
+def zoo(session: nox.Session) -> None:
+    """The small suite of every model family, path by path: at most 20 minutes on two cores."""
+    session.install(*PINNED, "-e", ".[cpu,test]")
+    session.run("python", "tests/zoo.py", *session.posargs)
