@@ -42,7 +42,7 @@ class Observer(Protocol):
         """A block was measured: the median so far."""
 
     def time_left(self, elapsed_seconds: float, remaining_seconds: float | None) -> None:
-        """How long it took so far and how long it will take; None where nobody knows yet."""
+        """How long it took so far and about how long it will take; None where nobody knows yet."""
 
     def recorded(self, record: Record) -> None:
         """A case is finished and on the disk."""
@@ -196,8 +196,7 @@ def _reopen(folder: Path, here: Environment) -> store.Results:
 def _time(suite: Suite, cases: int) -> _Time:
     plan = suite.measure
     guess = plan.budget_seconds / plan.replicates + _LOAD_SECONDS
-    watch = measure.Stopwatch.start()
-    return _Time(watch, guess, cases * plan.replicates)
+    return _Time(measure.Stopwatch.start(), guess, plan.replicates, cases)
 
 
 def _write_reports(folder: Path, reports: str | Path | None) -> tuple[Path, ...]:
@@ -280,8 +279,12 @@ class _Work:
         return runnable
 
     def _drop(self, case: Case, stage: Stage, error: StageError | Unavailable) -> None:
-        self.time.units_left -= self.suite.measure.replicates
+        self.time.cases_waiting -= 1
         self._record([self._ended(case, stage, error)])
+
+    def _reference(self, builder: Builder, case: Case) -> Entry:
+        plan = self.suite.parity
+        return builder.reference(case, plan.samples, plan.gradient_directions)
 
     def _build(self, cases: Sequence[Case], wanted: set[str]) -> list[rounds.Ready]:
         """Those that could be built. A baseline that was recorded before and fails now keeps its record."""
@@ -295,7 +298,7 @@ class _Work:
                 stage: Stage = "reference"
                 try:
                     self.say.entered(case, stage)
-                    reference = builder.reference(case, self.suite.parity.samples)
+                    reference = self._reference(builder, case)
                     stage = "build"
                     self.say.entered(case, stage)
                     entry = builder.artifact(case)
@@ -323,9 +326,12 @@ class _Work:
             if self.interrupt.asked:
                 return
             session = f"{self.book.name}/{sitting[-1].case.id}"
-            settings = rounds.Settings(self.suite.measure, self.suite.parity, session)
+            compared_with = baseline.case.id if baseline else ""
+            settings = rounds.Settings(self.suite.measure, self.suite.parity, session, compared_with)
             watcher = _Watcher(self.say, self.interrupt, self.time)
+            self.time.began(len(sitting), sum(item.case.id in wanted for item in sitting))
             measured = rounds.measure_together(sitting, settings, watcher)
+            self.time.group_ended(len(sitting))
             records = self._records(sitting, measured, baseline, wanted)
             self._record(records)
             wanted = wanted - {record.case.id for record in records}
@@ -420,10 +426,10 @@ class Builder:
         if self._child is not None:
             self._child.kill()
 
-    def reference(self, case: Case, samples: int) -> Entry:
+    def reference(self, case: Case, samples: int, directions: int = 0) -> Entry:
         """The reference's entry, from the cache or built now."""
-        found = self._cache.find(build.reference_key(case, samples))
-        return found or self._ask("reference", case, {"samples": samples})
+        found = self._cache.find(build.reference_key(case, samples, directions))
+        return found or self._ask("reference", case, {"samples": samples, "directions": directions})
 
     def artifact(self, case: Case) -> Entry:
         """The artifact's entry, from the cache or built now."""
@@ -449,30 +455,52 @@ class Builder:
 
 @dataclass
 class _Time:
-    """How long it took, and how long the rest will take: what is left is counted in cases x replicates.
+    """How long it took, and about how long the rest will take.
 
-    A unit is one case in one process. Until the first has ended it is taken to last `guess_seconds`.
+    A unit is one case in one process. Until the first has ended it is taken to last `guess_seconds`. How
+    many processes a case will need nobody knows: it is taken to be as many as the cases before it needed,
+    at first the fewest that the plan asks for.
     """
 
     watch: measure.Stopwatch
     guess_seconds: float
-    units_left: int
+    fewest: int
+    cases_waiting: int
+    cases_done: int = 0
+    units_in_hand: float = 0.0
     units_done: int = 0
     unit_seconds: float = 0.0
     since_seconds: float = 0.0
 
-    def ended(self, units: int, seconds: float) -> None:
-        """So many units took so long, together."""
-        self.units_left -= units
+    def began(self, cases: int, waiting: int) -> None:
+        """So many cases are measured together from now on, of which so many had been waiting."""
+        self.cases_waiting -= waiting
+        self.units_in_hand = cases * self._units_of_a_case
+        self.since_seconds = self.watch.seconds()
+
+    def ended(self, units: int, seconds: float, more: int | None) -> None:
+        """So many units took so long, together; so many more of each are to come, if it is known."""
+        left = max(0.0, self.units_in_hand - units)
+        self.units_in_hand = left if more is None else units * more
         self.units_done += units
         self.unit_seconds += seconds
         self.since_seconds = self.watch.seconds()
+
+    def group_ended(self, cases: int) -> None:
+        """So many cases need no more units."""
+        self.cases_done += cases
+        self.units_in_hand = 0.0
+
+    @property
+    def _units_of_a_case(self) -> float:
+        return max(self.fewest, self.units_done / self.cases_done) if self.cases_done else self.fewest
 
     def tell(self, say: Observer, *, building: bool = False) -> None:
         """Tells the observer; while building, nobody knows yet."""
         elapsed = self.watch.seconds()
         mean = self.unit_seconds / self.units_done if self.units_done else self.guess_seconds
-        left = self.units_left * mean - (elapsed - self.since_seconds)
+        units = self.units_in_hand + self.cases_waiting * self._units_of_a_case
+        left = units * mean - (elapsed - self.since_seconds)
         say.time_left(elapsed, None if building else max(0.0, left))
 
 
@@ -491,8 +519,8 @@ class _Watcher:
         self.say.measured(case, latency_ns, rounds, replicate)
         self.time.tell(self.say)
 
-    def replicate_ended(self, cases: int, seconds: float) -> None:
-        self.time.ended(cases, seconds)
+    def replicate_ended(self, cases: int, seconds: float, more: int | None) -> None:
+        self.time.ended(cases, seconds, more)
         self.time.tell(self.say)
 
     def stopping(self) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
-from benchbox import environment, measure
+from benchbox import environment, measure, stopping
 from benchbox.errors import StageError, Unavailable
 from benchbox.process import Child, Limits
 from benchbox.schema import (
@@ -30,8 +30,6 @@ from benchbox.schema import (
     StoppedBy,
 )
 
-# A process is known well enough to stop only when at least so many rounds say so (stats.process_median).
-_ROUNDS_FOR_AN_INTERVAL = 3
 # Measured over 240 blocks on two shared cores: with nothing else running, others use 0 to 6 % (the
 # kernel's ticks are coarse) and latencies stay within 15 %; with a busy neighbour 28 to 86 %, and up to
 # three times the latency. Steal of 1 to 2 % is the background of a virtual machine.
@@ -79,8 +77,11 @@ class Watcher(Protocol):
     def measured(self, case: Case, latency_ns: float, rounds: int, replicate: int) -> None:
         """A block was measured; the median so far."""
 
-    def replicate_ended(self, cases: int, seconds: float) -> None:
-        """So many cases of the group have been measured once more, in fresh processes."""
+    def replicate_ended(self, cases: int, seconds: float, more: int | None) -> None:
+        """So many cases of the group have been measured once more, in fresh processes.
+
+        About so many `more` processes of each are to come; None where nobody has looked yet.
+        """
 
     def stopping(self) -> bool:
         """Whether to finish what is in hand and begin nothing new."""
@@ -88,11 +89,12 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """What measuring follows."""
+    """What measuring follows. `baseline` is the id of the case that the others are compared with."""
 
     plan: MeasurePlan
     parity: ParityPlan
     session: str
+    baseline: str = ""
 
 
 @dataclass
@@ -110,6 +112,12 @@ class _Seat:
     warm_up: Mapping[str, Any] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
     medians: list[float] = field(default_factory=list)
+    finished: list[stopping.Medians] = field(default_factory=list)
+
+    @property
+    def rounds(self) -> stopping.Medians:
+        """What is known of the process that is there."""
+        return stopping.medians_by_round(self.blocks, self.medians)
 
     def ask(self, verb: str, **content: Any) -> Mapping[str, Any] | None:
         """The worker's answer; None where it failed, which ends this case and no other."""
@@ -147,17 +155,12 @@ def sittings(
 
 
 def measure_together(ready: Sequence[Ready], settings: Settings, watcher: Watcher) -> Mapping[str, Measured]:
-    """Every case by its id, measured in interleaved rounds and in as many fresh processes as planned."""
+    """Every case by its id, measured in interleaved rounds and in as many fresh processes as it takes."""
     _load_statistics()
     seats = [_Seat(item) for item in ready]
     shuffle = random.Random(settings.session).shuffle  # noqa: S311  # an order, not a secret
     conductor = _Conductor(settings, watcher, shuffle, environment.usable_cores())
-    stopped_by: StoppedBy = "budget"
-    for index in range(settings.plan.replicates):
-        if watcher.stopping():
-            stopped_by = "interrupt"
-            break
-        stopped_by = _replicate(index, seats, conductor)
+    stopped_by = _replicates(seats, conductor)
     return {seat.ready.case.id: _result(seat, settings.session, stopped_by) for seat in seats}
 
 
@@ -169,21 +172,38 @@ class _Conductor:
     cores: int
 
 
-def _replicate(index: int, seats: Sequence[_Seat], by: _Conductor) -> StoppedBy:
-    watch = measure.Stopwatch.start()
+def _replicates(seats: Sequence[_Seat], by: _Conductor) -> StoppedBy:
+    """Fresh processes of all cases until every case is known precisely enough or the budget is spent."""
+    plan = by.settings.plan
+    done, seconds = 0, 0.0
+    while not by.watcher.stopping() and any(seat.error is None for seat in seats):
+        watch = measure.Stopwatch.start()
+        allowed = stopping.allowance(done, seconds, plan)
+        seconds += _replicate(done, seats, allowed, by)
+        done += 1
+        half_width = _half_width(seats, by)
+        more = stopping.replicates_to_come(done, seconds, half_width, plan)
+        by.watcher.replicate_ended(len(seats), watch.seconds(), more)
+        stopped_by = stopping.replicates_stop(done, seconds, half_width, plan)
+        if stopped_by == "precision" or (stopped_by and not by.watcher.stopping()):
+            return stopped_by
+    return "interrupt"
+
+
+def _replicate(index: int, seats: Sequence[_Seat], allowed: stopping.Allowance, by: _Conductor) -> float:
+    """How long the rounds took, for one case."""
     living = [seat for seat in seats if seat.error is None]
     try:
         for seat in living:
             _load(seat, by)
-        stopped_by = _rounds(index, [s for s in living if s.child], by)
+        seconds = _rounds(index, [s for s in living if s.child], allowed, by)
         for seat in living:
             if seat.child:
                 _finish(index, seat, by)
     finally:
         for seat in living:
             seat.leave()
-    by.watcher.replicate_ended(len(seats), watch.seconds())
-    return stopped_by
+    return seconds
 
 
 def _load(seat: _Seat, by: _Conductor) -> None:
@@ -212,24 +232,19 @@ def _load(seat: _Seat, by: _Conductor) -> None:
         seat.warm_up = warm_up
 
 
-def _rounds(index: int, seats: list[_Seat], by: _Conductor) -> StoppedBy:
-    """Rounds until every case is known precisely enough or the replicate's share of time is spent."""
+def _rounds(index: int, seats: list[_Seat], allowed: stopping.Allowance, by: _Conductor) -> float:
+    """Rounds until every case is known precisely enough or the time is spent; the seconds of one case."""
     plan = by.settings.plan
-    share = plan.budget_seconds * len(seats) / plan.replicates
     watch = measure.Stopwatch.start()
-    done, last_seconds = 0, 0.0
+    done, seconds = 0, 0.0
     while any(seat.child for seat in seats):
-        enough = done >= plan.min_rounds
-        if enough and by.watcher.stopping():
-            return "interrupt"
-        if enough and _precise(seats, plan):
-            return "precision"
-        if enough and watch.seconds() + last_seconds > share:
-            return "budget"
-        started = watch.seconds()
         _round(done, index, seats, by)
-        done, last_seconds = done + 1, watch.seconds() - started
-    return "budget"
+        done, seconds = done + 1, watch.seconds() / len(seats)
+        if done >= stopping.least_rounds(plan) and by.watcher.stopping():
+            break
+        if stopping.rounds_stop(done, seconds, _half_width_of_process(seats, by), allowed, plan):
+            break
+    return seconds
 
 
 def _round(number: int, index: int, seats: list[_Seat], by: _Conductor) -> None:
@@ -277,6 +292,7 @@ def _finish(index: int, seat: _Seat, by: _Conductor) -> None:
         return
     if index == 0 and not _verify(seat, by):
         return
+    seat.finished.append(seat.rounds)
     seat.replicates.append(
         Replicate(
             index=index,
@@ -310,21 +326,34 @@ def _verify(seat: _Seat, by: _Conductor) -> bool:
     return True
 
 
-def _precise(seats: Sequence[_Seat], plan: MeasurePlan) -> bool:
-    """Whether the median of every living case, in this process, is known to the precision asked for."""
-    return all(_half_width(seat, plan) <= plan.precision for seat in seats if seat.child)
+def _half_width_of_process(seats: Sequence[_Seat], by: _Conductor) -> float:
+    """Of the processes that are there, the widest interval."""
+    widths = [
+        stopping.process_half_width(seat.rounds, base.rounds if base else None, by.settings.plan.confidence)
+        for seat, base in _compared([seat for seat in seats if seat.child], by)
+    ]
+    return max(widths, default=0.0)
 
 
-def _half_width(seat: _Seat, plan: MeasurePlan) -> float:
-    import numpy as np
+def _half_width(seats: Sequence[_Seat], by: _Conductor) -> float:
+    """Over all processes of the living cases, the widest interval."""
+    widths = [
+        stopping.case_half_width(seat.finished, base.finished if base else None, by.settings.plan.confidence)
+        for seat, base in _compared([seat for seat in seats if seat.error is None], by)
+    ]
+    return max(widths, default=0.0)
 
-    from benchbox import stats
 
-    if len(seat.blocks) < _ROUNDS_FOR_AN_INTERVAL:
-        return float("inf")
-    rounds = [np.array([value]) for value in seat.medians]
-    interval = stats.process_median(rounds, plan.confidence)
-    return float("inf") if interval is None else (interval.high - interval.low) / 2 / interval.point
+def _compared(living: Sequence[_Seat], by: _Conductor) -> list[tuple[_Seat, _Seat | None]]:
+    """The cases whose intervals say when to stop, and the baseline that each is compared with.
+
+    Where there is none, it is the interval of the case's own median. The baseline's own counts only where it
+    is alone: drift, which no ratio holds, would keep the whole group going (simulated, 12 cases: half as
+    many rounds again).
+    """
+    baseline = next((seat for seat in living if seat.ready.case.id == by.settings.baseline), None)
+    others = [(seat, baseline) for seat in living if seat is not baseline]
+    return others or [(seat, None) for seat in living]
 
 
 def _load_statistics() -> None:

@@ -59,7 +59,8 @@ class Lora:
 class Model:
     """Which module is measured: a family's file name, where its weights are from, what was overridden.
 
-    `lora` are the adapters that are attached to it, in the order in which they are merged.
+    `lora` are the adapters that are attached to it, in the order in which they are merged. `attention` makes
+    it give its attention over the image beside its outputs.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Model:
     config: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
     lora: tuple[Lora, ...] = ()
+    attention: bool = False
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Model:
@@ -308,6 +310,22 @@ class OutputParity:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Where the attention of one sample went over its image, in the reference and in the candidate.
+
+    `pixels` are the bytes of the image in base64, RGB, row by row, `height` x `width`; the maps are rows of
+    weights over a grid that covers it.
+    """
+
+    label: str
+    height: int
+    width: int
+    pixels: str
+    reference: tuple[tuple[float, ...], ...]
+    candidate: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class Parity:
     """Reference against candidate over all shapes, the task's own metrics, and the judgement.
 
@@ -323,6 +341,7 @@ class Parity:
     metrics: Mapping[str, float] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     gradient_error: float | None = None
+    attention: tuple[Attention, ...] = ()
 
 
 @dataclass(frozen=True)

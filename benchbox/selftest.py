@@ -99,7 +99,7 @@ def run(minutes: float = 1.5, say: Say = lambda _words, _share: None) -> SelfTes
     cases = _cases(runtime)
     with tempfile.TemporaryDirectory(prefix="benchbox-selftest-") as folder:
         ready = [_ready(case, Path(folder)) for case in cases]
-        settings = rounds.Settings(plan, ParityPlan(), session="selftest")
+        settings = rounds.Settings(plan, ParityPlan(), session="selftest", baseline=cases[0].id)
         watcher = _Watcher(say, watch, minutes * 60)
         measured = rounds.measure_together(ready, settings, watcher)
     return judge(runtime, watch.seconds(), plan, [_measurement(measured[case.id]) for case in cases])
@@ -110,7 +110,9 @@ def plan_for(seconds: float) -> MeasurePlan:
     cases = COPIES + len(SLOWER_BY)
     replicates = max(_LEAST_REPLICATES, int(seconds / cases / _SECONDS_A_PROCESS))
     budget = max(1.0, seconds / cases - replicates * _SECONDS_TO_LOAD)
-    return MeasurePlan(budget_seconds=budget, replicates=replicates, warm_up_seconds=1.0)
+    return MeasurePlan(
+        budget_seconds=budget, replicates=replicates, most_replicates=replicates, warm_up_seconds=1.0
+    )
 
 
 def judge(runtime: str, seconds: float, plan: MeasurePlan, measurements: Sequence[Measurement]) -> SelfTest:
@@ -283,8 +285,9 @@ class _Watcher:
     def measured(self, case: Case, latency_ns: float, rounds: int, replicate: int) -> None:
         self._tell(f"process {replicate + 1}, round {rounds}: {_name(case)} takes {latency_ns / 1e6:.2f} ms")
 
-    def replicate_ended(self, cases: int, seconds: float) -> None:
-        self._tell(f"{cases} processes ended after {seconds:.0f} s")
+    def replicate_ended(self, cases: int, seconds: float, more: int | None) -> None:
+        again = f", {more} more of each to come" if more else ""
+        self._tell(f"{cases} processes ended after {seconds:.0f} s{again}")
 
     def stopping(self) -> bool:
         return False

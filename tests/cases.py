@@ -29,6 +29,7 @@ SAMPLES = 4  # parity batches of 3 and 1 for batch 1
 QUICK = MeasurePlan(
     budget_seconds=0.1,
     replicates=1,
+    most_replicates=1,
     min_rounds=1,
     block_seconds=0.005,
     warm_up_seconds=0.05,

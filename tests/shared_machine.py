@@ -69,10 +69,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Sessions:
-    """Latencies in ns, shape (runs, cases, replicates, rounds, calls), and the true log mood of each run."""
+    """Latencies in ns, shape (runs, cases, replicates, rounds, calls), and the true log mood of each run.
+
+    `round_seconds`, shape (runs, replicates, rounds): what a round took, for one case, with the blocks that
+    were measured again.
+    """
 
     latencies_ns: np.ndarray
     mood: np.ndarray
+    round_seconds: np.ndarray
 
     def timings(self, kept: np.ndarray | None = None) -> Timings:
         """As the reports see them: case number `run * cases + case`; `kept`, by run, replicate and round,
@@ -110,7 +115,8 @@ def measure(
     log = (drift + offsets)[..., None] + bursts.at(times, schedule.latency_seconds) + noise
     true_ns = schedule.latency_seconds * 1e9 * np.array(ratios)
     latencies = true_ns[:, None, None, None] * np.exp(log)
-    return Sessions(latencies.astype(np.int64), mood)
+    round_seconds = schedule.turn_seconds * (1 + disturbed.mean(axis=1))
+    return Sessions(latencies.astype(np.int64), mood, round_seconds)
 
 
 def _starts(shape: tuple[int, int, int, int], schedule: Schedule, rng: np.random.Generator) -> np.ndarray:
@@ -153,12 +159,17 @@ class _Bursts:
         return cls(begin, begin + length, np.log(rng.uniform(1.3, 3.0, (runs, count))))
 
     def at(self, times: np.ndarray, seconds: float) -> np.ndarray:
-        """By how much calls that begin at `times` and last `seconds` are slowed, as a logarithm."""
+        """By how much calls that begin at `times` and last `seconds` are slowed, as a logarithm.
+
+        It is the mean over the call, from the integral, which is linear between the ends of bursts.
+        """
         slowed = np.zeros(times.shape)
-        per_run = (times.shape[0], *(1,) * (times.ndim - 1))
-        for begin, end, slowness in zip(self.begin.T, self.end.T, self.slowness.T, strict=True):
-            overlap = np.minimum(times + seconds, end.reshape(per_run)) - np.maximum(
-                times, begin.reshape(per_run)
+        ends = np.sort(np.concatenate([self.begin, self.end], axis=1), axis=1)
+        inside = np.clip(ends[..., None] - self.begin[:, None], 0, (self.end - self.begin)[:, None])
+        integrals = (inside * self.slowness[:, None]).sum(axis=-1)
+        for run in range(len(slowed) if ends.size else 0):
+            before, after = (
+                np.interp(t, ends[run], integrals[run]) for t in (times[run], times[run] + seconds)
             )
-            slowed += np.clip(overlap / seconds, 0, 1) * slowness.reshape(per_run)
+            slowed[run] = (after - before) / seconds
         return slowed

@@ -14,6 +14,7 @@ import cases
 from benchbox import conductor, environment, store
 from benchbox.conductor import Finished
 from benchbox.errors import StageError, StoreError, UsageError
+from benchbox.measure import Stopwatch
 from benchbox.rounds import Ready
 from benchbox.schema import Case, Suite
 from watching import Notes, builders, name_of, workers
@@ -255,6 +256,37 @@ def test_time_left_falls_to_nothing(whole: tuple[Finished, Notes], go: Go) -> No
     go(cases.suite(PAIR), Clock())
     assert told[-1] == 0.0
     assert all(left is None or left >= 0 for left in told)
+
+
+def test_time_left_counts_the_processes_that_are_to_come() -> None:
+    """Four cases in two groups, five processes each at least, at first taken to last 10 s."""
+    now_seconds = 0
+    told: list[float | None] = []
+
+    class Clock(Notes):
+        def time_left(self, elapsed_seconds: float, remaining_seconds: float | None) -> None:
+            told.append(remaining_seconds)
+
+    watch = Stopwatch.start(lambda: now_seconds * 10**9)
+    time = conductor._Time(watch, guess_seconds=10.0, fewest=5, cases_waiting=4)
+    time.tell(Clock())
+    assert told[-1] == 4 * 5 * 10
+    time.began(cases=2, waiting=2)
+    now_seconds = 3
+    time.tell(Clock())
+    assert told[-1] == 4 * 5 * 10 - 3
+    for count in range(1, 6):
+        now_seconds = 8 * count
+        time.ended(2, 8.0, None if count < 5 else 3)
+        time.tell(Clock())
+        assert told[-1] == 4 * (2 * (5 - count if count < 5 else 3) + 2 * 5)
+    for more in (2, 1, 0):
+        time.ended(2, 8.0, more)
+    time.group_ended(2)
+    time.tell(Clock())
+    assert told[-1] == 4 * 2 * 8  # the first two took eight each, so it is thought of the others
+    time.tell(Clock(), building=True)
+    assert told[-1] is None
 
 
 def test_a_cache_with_everything_in_it_starts_no_builder(go: Go) -> None:

@@ -259,6 +259,24 @@ def test_durations_and_sizes_have_units():
     assert type(measure.memory_limit_bytes) is int
 
 
+@pytest.mark.parametrize(
+    ("written", "fewest", "most"),
+    [
+        ("{}", 5, 12),
+        ("{replicates: 3}", 3, 12),
+        ("{replicates: 20}", 20, 20),
+        ("{replicates: 3, most_replicates: 3}", 3, 3),
+        ("{most_replicates: 7}", 5, 7),
+        ("{replicates: 14, most_replicates: null}", 14, 14),
+    ],
+)
+def test_the_most_processes_are_never_fewer_than_the_fewest(written, fewest, most):
+    """And a suite that is read again from what a run kept says the same."""
+    loaded = parsed(GOOD + f"measure: {written}\n")
+    assert (loaded.measure.replicates, loaded.measure.most_replicates) == (fewest, most)
+    assert suite.from_source(loaded.source, loaded.file).measure == loaded.measure
+
+
 def test_measure_takes_every_field_of_the_plan_with_its_default():
     """A field added to MeasurePlan can be written in a suite, or this fails."""
     assert parsed().measure == MeasurePlan()
@@ -656,6 +674,11 @@ WRONG_FIELDS = {
         "threads: 2",
         "measure: {replicates: 1}",
         "s.yaml:5:23: measure.replicates: 1 is out of range. Allowed: 2 to 100.",
+    ),
+    "fewer processes at most than at least": (
+        "threads: 2",
+        "measure: {most_replicates: 4}",
+        "s.yaml:5:28: measure.most_replicates: 4 is less than replicates, which is 5. Give at least 5 here, ",
     ),
     "measure is a number": ("threads: 2", "measure: 3", "s.yaml:5:10: measure: should be a mapping, not 3"),
     "terminal escape in a key": (

@@ -200,6 +200,9 @@ class ModelForm(Form):
     lora: Annotated[tuple[Lora, ...], PlainValidator(_loras)] = Field(
         default=(), description="LoRA adapters to attach: a source, {source, weight}, or a list of them."
     )
+    attention: bool = Field(
+        default=False, description="Keep the attention over the image, and draw it in the report."
+    )
 
 
 def _model(data: Any, info: ValidationInfo) -> Model:
@@ -211,6 +214,8 @@ def _model(data: Any, info: ValidationInfo) -> Model:
     task = next(iter(family.TASKS)) if form.task is None else form.task
     if task not in family.TASKS:
         refuse(wrong(plugins.unknown(cut(task), list(family.TASKS), what="task"), "task"))
+    if form.attention and task not in getattr(family, "ATTENTION", ()):
+        refuse(wrong(_no_attention(form.family, task), "attention"))
     name = form.name or clean_name(form.source.rstrip("/").rpartition("/")[2])
     weights = form.weights or getattr(family, "WEIGHTS", "random")
     given = {field: getattr(form, field) for field in ModelForm.model_fields}
@@ -228,6 +233,12 @@ def sizes_of(model: Model) -> dict[str, int]:
     family = plugins.load("models", model.family)
     declared: Mapping[str, tuple[int, int]] = family.sizes(model) if hasattr(family, "sizes") else {}
     return {**family.TASKS[model.task], **{name: default for name, (default, _) in declared.items()}}
+
+
+def _no_attention(word: str, task: str) -> str:
+    able = {w: getattr(plugins.load("models", w), "ATTENTION", ()) for w in plugins.names("models")}
+    listed_tasks = "; ".join(f"{w}: {', '.join(tasks)}" for w, tasks in able.items() if tasks)
+    return f"{word} keeps no attention over an image for {task}. Those that do: {listed_tasks}."
 
 
 # --- paths ---

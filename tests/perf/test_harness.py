@@ -102,7 +102,7 @@ class Spending:
     def measured(self, case: Case, latency_ns: float, rounds: int, replicate: int) -> None:
         self.readings.append((time.perf_counter(), time.process_time()))
 
-    def replicate_ended(self, cases: int, seconds: float) -> None:
+    def replicate_ended(self, cases: int, seconds: float, more: int | None) -> None:
         pass
 
     def stopping(self) -> bool:
