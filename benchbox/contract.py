@@ -105,6 +105,10 @@ class Family(Plugin, Protocol):
     * `DYNAMIC: Mapping[str, tuple[int, int]]`, the sizes beside `batch` that are dynamic axes (a size and its
       axis have one name): the size that an exporter traces, and another one that proves the axis. Parity is
       judged at the case's own size, at three quarters and at half of it.
+    * `sizes(model) -> Mapping[str, tuple[int, int]]`, the sizes that the suite itself declares in the model's
+      `config`, for a family whose axes are the user's own; as in `DYNAMIC`, and the first one is the default.
+      Twice the same number is an axis of that size alone. Reads `model.config` only, because a suite is
+      checked without opening or running anything; raises ValueError for what is wrong in it.
     * `WEIGHTS: Weights`, what `weights` in the suite is by default (`random`).
     * `fingerprint(model) -> str`, a hash of what lies outside the suite and is no folder of weights.
     * `derive(model, module, feeds, shape) -> Feeds`, the feeds with those that only the module itself can
@@ -112,6 +116,8 @@ class Family(Plugin, Protocol):
     * `rollout(model, run, feeds) -> Outputs`, what comes of several runs, each fed by the one before:
       greedily decoded tokens. numpy only: reference and candidate go through the same code, and both results
       are in `Evidence`. Runs at lengths of its own, so only where axes are dynamic.
+    * `ATTENTION: tuple[str, ...]`, the tasks that can keep their attention over the image: where
+      `model.attention` is set, the signature has one more output, last, as `attention.OUTPUT` says.
     * `graph(model) -> ModelProto`, where the source is an ONNX graph already.
     """
 

@@ -7,16 +7,16 @@ would be in the numbers. It speaks to the conductor over a pipe (process.py).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchbox import environment, gradient, measure, memory, parity, plugins
+from benchbox import attention, environment, gradient, measure, memory, parity, plugins
 from benchbox.contract import Array, Evidence, Feeds, Outputs, Session, SessionJob
 from benchbox.gradient import GRADIENT
 from benchbox.process import Handler, Message
-from benchbox.schema import Artifact, Backend, Block, Case, OutputParity, Threads, Tolerance
+from benchbox.schema import Artifact, Attention, Backend, Block, Case, OutputParity, Threads, Tolerance
 
 
 def handlers() -> Mapping[str, Handler]:
@@ -112,6 +112,7 @@ class Worker:
         )
         outputs, metrics, reasons = self._compare(message["shapes"])
         judged = parity.judge(outputs, metrics, gate, reasons, self._gradient_error())
+        judged = replace(judged, attention=self._attention())
         return {"parity": asdict(judged), "placement": dict(self._session.placement())}
 
     def _job(self, message: Message, plugin: Any) -> SessionJob:
@@ -160,6 +161,13 @@ class Worker:
         samples = sum(shape["batch"] * len(pairs) for shape, pairs in by_shape.values())
         outputs = [o for shape, pairs in by_shape.values() for o in _outputs(shape, pairs)]
         return outputs, {name: total / samples for name, total in sums.items()}, sorted(set(reasons))
+
+    def _attention(self) -> tuple[Attention, ...]:
+        """The maps of a model that gives them, of the first batch."""
+        if not self._case.model.attention:
+            return ()
+        stored = Stored.read(self._reference / "parity-0.npz")
+        return attention.kept(stored.feeds, stored.outputs, self._session.run(stored.feeds))
 
     def _gradient_error(self) -> float | None:
         """Directional derivatives against the reference's; None where the suite does not ask for them."""
@@ -234,7 +242,7 @@ def _outputs(shape: Mapping[str, int], pairs: list[tuple[Outputs, Outputs]]) -> 
     """One comparison an output, over all feeds of this shape together."""
     import numpy as np
 
-    for name in pairs[0][0]:
+    for name in (n for n in pairs[0][0] if n != attention.OUTPUT):  # a picture, no result
         reference = np.concatenate([np.atleast_1d(r[name]) for r, _ in pairs])
         candidate = np.concatenate([np.atleast_1d(c[name]) for _, c in pairs])
         yield parity.compare(name, shape, reference, candidate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ from benchbox.contract import Module, Sample
 from benchbox.errors import StageError
 from benchbox.models import _lora
 from benchbox.schema import Model
+
+IMAGENET: Mapping[str, Any] = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+"""How the image processors of models trained on ImageNet normalise: mean and deviation of its colours."""
 
 
 def quiet() -> None:
@@ -30,7 +33,7 @@ def config(model: Model, presets: Mapping[str, Mapping[str, Any]], config_class:
 
     if model.weights == "random" and model.source in presets:
         cls = getattr(transformers, config_class)
-        return cls(**{**presets[model.source], **model.config})
+        return cls(**_overridden(presets[model.source], model.config))
     try:
         return transformers.AutoConfig.from_pretrained(
             model.source, trust_remote_code=model.trust_remote_code, **model.config
@@ -39,6 +42,24 @@ def config(model: Model, presets: Mapping[str, Mapping[str, Any]], config_class:
         raise StageError(
             f"no config for {model.source!r}: {first_line(error)} Known without a hub: {', '.join(presets)}."
         ) from error
+
+
+def _overridden(preset: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset with overrides; those of a part (`vision_config`) leave the rest of that part as it is, as
+    transformers does with a config that it loads."""
+    merged = {**preset}
+    for name, value in config.items():
+        part = preset.get(name)
+        if isinstance(part, Mapping) and isinstance(value, Mapping):
+            value = _overridden(part, value)
+        merged[name] = value
+    return merged
+
+
+def keeping_attention(its_config: Any) -> Any:
+    """The config of a module that can say where its attention went: fused kernels do not keep it."""
+    its_config._attn_implementation = "eager"
+    return its_config
 
 
 def weights(model: Model, architecture: Any, its_config: Any) -> Module:
@@ -89,10 +110,16 @@ def save(module: Module, folder: Path) -> None:
     module.save_pretrained(folder)
 
 
-def adapter(module: Module, inputs: Sequence[str], outputs: Sequence[str]) -> Module:
+def adapter(
+    module: Module,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    attend: Callable[[Any], Any] | None = None,
+) -> Module:
     """A module whose `forward` takes `inputs` by position and returns the `outputs` as a tuple.
 
-    The module of transformers is its attribute `model`.
+    The module of transformers is its attribute `model`. `attend` makes one more output of a result that holds
+    its attention weights.
     """
     import torch
 
@@ -102,10 +129,29 @@ def adapter(module: Module, inputs: Sequence[str], outputs: Sequence[str]) -> Mo
             self.model = module
 
         def forward(self, *tensors: Any) -> tuple[Any, ...]:
-            result = self.model(**dict(zip(inputs, tensors, strict=True)))
-            return tuple(result[name] for name in outputs)
+            named = dict(zip(inputs, tensors, strict=True))
+            if attend is None:
+                result = self.model(**named)
+                return tuple(result[name] for name in outputs)
+            result = self.model(**named, output_attentions=True)
+            return (*(result[name] for name in outputs), attend(result))
 
     return Adapter().eval()
+
+
+def over_the_image(attention: Any, special: int, columns: int) -> Any:
+    """Where the first token of a ViT looks: (batch, heads, tokens, tokens) as (batch, rows, columns), the mean
+    over the heads; `special` tokens stand before the patches."""
+    patches = attention.mean(dim=1)[:, 0, special:]
+    return patches.unflatten(1, (-1, columns))
+
+
+def require_image_size(model: Model, configured: int, size: int) -> None:
+    """Raises StageError where the suite's image size is not that of the model's position embeddings."""
+    if configured != size:
+        raise StageError(
+            f"{model.name} takes images of {configured} pixels, and the suite's image_size is {size}"
+        )
 
 
 def image_processor(model: Model, class_name: str, **settings: Any) -> Any:

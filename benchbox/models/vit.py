@@ -33,6 +33,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "WinKawaks/vit-tiny-patch16-224": {**_BASE, **_TINY},
 }
 
+ATTENTION = tuple(TASKS)
+
 _ARCHITECTURES = {"image-classification": "ViTForImageClassification", "image-features": "ViTModel"}
 _OUTPUTS = {
     "image-classification": ("logits",),
@@ -46,8 +48,17 @@ def load(model: Model) -> Module:
 
     _pretrained.quiet()
     architecture = getattr(transformers, _ARCHITECTURES[model.task])
-    module = _pretrained.weights(model, architecture, _config(model))
-    return _pretrained.adapter(module, ["pixel_values"], _OUTPUTS[model.task])
+    config = _config(model)
+    if not model.attention:
+        module = _pretrained.weights(model, architecture, config)
+        return _pretrained.adapter(module, ["pixel_values"], _OUTPUTS[model.task])
+    module = _pretrained.weights(model, architecture, _pretrained.keeping_attention(config))
+    columns = config.image_size // config.patch_size
+
+    def attend(result: Any) -> Any:
+        return _pretrained.over_the_image(result.attentions[-1], special=1, columns=columns)
+
+    return _pretrained.adapter(module, ["pixel_values"], _OUTPUTS[model.task], attend)
 
 
 def save(module: Module, folder: Path) -> None:
@@ -63,15 +74,18 @@ def signature(model: Model, shape: Mapping[str, int]) -> Signature:
         raise StageError(
             f"{model.name} takes images of {config.image_size} pixels, and the suite's image_size is {size}"
         )
-    tokens = (size // config.patch_size) ** 2 + 1
+    side = size // config.patch_size
+    tokens = side**2 + 1
     heads = {
         "logits": ("batch", config.num_labels),
         "last_hidden_state": ("batch", tokens, config.hidden_size),
         "pooler_output": ("batch", config.hidden_size),
+        "attention": ("batch", side, side),
     }
+    outputs = [*_OUTPUTS[model.task], *(["attention"] if model.attention else [])]
     return Signature(
         inputs=(TensorSpec("pixel_values", "float32", ("batch", config.num_channels, size, size)),),
-        outputs=tuple(TensorSpec(name, "float32", heads[name]) for name in _OUTPUTS[model.task]),
+        outputs=tuple(TensorSpec(name, "float32", heads[name]) for name in outputs),
     )
 
 

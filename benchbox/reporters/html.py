@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchbox.reporters import _across, _charts, _templates, _wording
+from benchbox.reporters import _across, _charts, _pictures, _templates, _wording
 from benchbox.reporters._wording import Group
 
 REQUIRES = ("jinja2", "plotly")
@@ -67,6 +67,7 @@ def render(runs: Any, plotly_js: str) -> str:
         outcomes=_count(frame["outcome"]),
         missing=_missing(runs, frame, shown),
         drifts=_drifts(runs, shown),
+        attended=[_pictures.of(runs, group) for group in shown],
         tolerances=_tolerances(runs),
         random=_wording.RANDOM_WEIGHTS if (frame["weights"] == "random").any() else "",
         w=_wording,
