@@ -32,6 +32,44 @@ def greedy(
     return np.concatenate(written, axis=1)
 
 
+def begun(feeds: Feeds) -> Feeds:
+    """The feeds with nothing but the first token of each row, from which a text is written anew."""
+    return {**feeds, **{name: feeds[name][:, :1] for name in ("input_ids", "attention_mask")}}
+
+
+def continued(
+    feeds: Feeds, run: Run, following: Callable[[Feeds, Outputs, Array], Feeds] | None = None
+) -> Array:
+    """The tokens (batch, steps) that greedy decoding without past writes behind the last real token of each
+    row; `following` is `appended` where it is not given."""
+
+    def last_real(feeds: Feeds) -> Outputs:
+        return {"logits": _of_last_real(run(feeds)["logits"], feeds["attention_mask"])}
+
+    return greedy(feeds, last_real, following or appended)
+
+
+def appended(feeds: Feeds, _outputs: Outputs, token: Array) -> Feeds:
+    """The feeds with each row's token (batch, 1) behind its last real one, where padding begins."""
+    import numpy as np
+
+    ids, mask = feeds["input_ids"], feeds["attention_mask"]
+    rows, ends = np.arange(len(ids)), mask.sum(axis=1)
+    ids, mask = (np.concatenate([array, np.zeros_like(token)], axis=1) for array in (ids, mask))
+    ids[rows, ends] = token[:, 0]
+    mask[rows, ends] = 1
+    return {**feeds, "input_ids": ids, "attention_mask": mask}
+
+
+def _of_last_real(logits: Array, mask: Array) -> Array:
+    """The logits (batch, 1, vocabulary) of the last token of each row that is no padding."""
+    import numpy as np
+
+    last = np.maximum(mask.sum(axis=1) - 1, 0)
+    rows: Array = logits[np.arange(len(last)), last][:, None]
+    return rows
+
+
 def next_token_agreement(evidence: Evidence, mask: Array | None = None) -> Mapping[str, float]:
     """Share of positions at which both `logits` (batch, length, vocabulary) have the same best token, and of
     the greedily decoded `tokens` (batch, steps) that are the same. `mask` (batch, length) says which

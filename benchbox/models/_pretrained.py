@@ -50,9 +50,8 @@ def _overridden(preset: Mapping[str, Any], config: Mapping[str, Any]) -> dict[st
     merged = {**preset}
     for name, value in config.items():
         part = preset.get(name)
-        if isinstance(part, Mapping) and isinstance(value, Mapping):
-            value = _overridden(part, value)
-        merged[name] = value
+        nested = isinstance(part, Mapping) and isinstance(value, Mapping)
+        merged[name] = _overridden(part or {}, value) if nested else value
     return merged
 
 
