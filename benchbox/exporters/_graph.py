@@ -13,6 +13,7 @@ from typing import Any
 
 from benchbox.contract import ExportJob, Facts, Feeds, TensorSpec
 from benchbox.errors import StageError, named_line
+from benchbox.schema import Precision
 
 FILE = "model.onnx"
 DATA = "model.onnx.data"
@@ -26,6 +27,24 @@ _EXTERNAL_TENSOR_BYTES = 1024
 
 # Loose on purpose: it tells a wrong graph from a right one. Strict parity comes later, by precision.
 _AGREEMENT = 1e-3
+
+# Operators that make, read or compute in 8 bits (ONNX, and com.microsoft of ONNX Runtime).
+_INT8_OPS = frozenset(
+    {
+        "ConvInteger",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "DynamicQuantizeMatMul",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "MatMulNBits",
+        "QAttention",
+        "QGemm",
+        "QLinearConv",
+        "QLinearMatMul",
+        "QuantizeLinear",
+    }
+)
 
 # Where the exporters note source files and line numbers of the exporting machine.
 _PRIVATE_METADATA = ("stack_trace", "pkg.torch.onnx.stack_trace")
@@ -80,6 +99,27 @@ def write(model: Any, folder: Path, *, external_data: bool) -> bool:
     return external
 
 
+def fix_axes(job: ExportJob, model: Any) -> None:
+    """Gives the named axes of a graph the sizes of the example, wherever their names stand."""
+    sizes = _sizes(job, job.example)
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in sizes:
+                dim.dim_value = sizes[dim.dim_param]
+
+
+def precision(model: Any) -> Precision:
+    """What a graph that somebody else made computes in: the least precise of what is in it."""
+    from onnx import TensorProto
+
+    if any(node.op_type in _INT8_OPS for node in model.graph.node):
+        return "int8"
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    if TensorProto.BFLOAT16 in types:
+        return "bf16"
+    return "fp16" if TensorProto.FLOAT16 in types else "fp32"
+
+
 def weight_bytes(model: Any) -> int:
     """Bytes that the initializers take."""
     return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
@@ -107,7 +147,9 @@ def _check_axes(job: ExportJob, model: Any) -> None:
     _check_names("output", job.signature.outputs, model.graph.output)
     sizes = _sizes(job, job.example)
     for spec, value in zip(job.signature.inputs, model.graph.input, strict=True):
-        _check_tensor(spec.name, _wanted(job, spec, sizes), value)
+        wanted = _wanted(job, spec, sizes)
+        _name_sums(wanted, value)
+        _check_tensor(spec.name, wanted, value)
     for spec, value in zip(job.signature.outputs, model.graph.output, strict=True):
         wanted = _wanted(job, spec, sizes)
         _name_axes(wanted, value, known=set(sizes))
@@ -139,6 +181,14 @@ def _name_axes(wanted: Sequence[int | str], value: Any, known: set[str]) -> None
             dim.dim_param = axis
         else:
             dim.dim_value = axis
+
+
+def _name_sums(wanted: Sequence[int | str], value: Any) -> None:
+    """torch.export finds out for itself what a sum such as `past_length + sequence_length` is, and gives it a
+    name of its own."""
+    for axis, dim in zip(wanted, value.type.tensor_type.shape.dim, strict=False):
+        if isinstance(axis, str) and not axis.isidentifier() and dim.dim_param:
+            dim.dim_param = axis
 
 
 def _sizes(job: ExportJob, feeds: Feeds) -> dict[str, int]:
@@ -252,7 +302,8 @@ def _error(spec: TensorSpec, expected: Any, seen: Any) -> float:
             f"{spec.name} has the shape {seen.shape} in the exported graph, "
             f"and {expected.shape} in the module"
         )
-    error = float(np.max(np.abs(expected - seen), initial=0.0))
+    difference = expected.astype(np.float64) - seen.astype(np.float64)  # booleans have none of their own
+    error = float(np.max(np.abs(difference), initial=0.0))
     if not np.allclose(seen, expected, rtol=_AGREEMENT, atol=_AGREEMENT):
         raise StageError(f"{spec.name} of the exported graph differs from the module's by up to {error:.3g}")
     return error

@@ -80,8 +80,15 @@ def _trace(job: ExportJob) -> Any:
                 optimize=job.options.optimize,
             )
         except (OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
-            raise StageError(f"torch.export at opset {job.opset}: {named_line(error)}") from error
+            raise StageError(f"torch.export at opset {job.opset}: {named_line(_cause(error))}") from error
     return program.model_proto
+
+
+def _cause(error: Exception) -> Exception:
+    """What went wrong first: the exporter's own error only says at which of its steps."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error
 
 
 def _dynamic_shapes(job: ExportJob) -> tuple[Any, ...]:

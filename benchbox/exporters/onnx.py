@@ -38,11 +38,19 @@ def export(job: ExportJob, folder: Path) -> Facts:
     """Writes `model.onnx`. Raises StageError where the module cannot be exported as the signature says."""
     given = getattr(job.family, "graph", None)
     if given is not None:
-        facts = _graph.finish(job, given(job.model), folder, external_data=job.options.external_data)
-        return {"exporter": "none: the source is a graph", **facts}
+        return _take(job, given(job.model), folder)
     model = _trace(job, folder)
     facts = _graph.finish(job, model, folder, external_data=job.options.external_data)
     return {"exporter": "torch.onnx.export(dynamo=False)", "requested_opset": job.opset, **facts}
+
+
+def _take(job: ExportJob, model: Any, folder: Path) -> Facts:
+    """A graph that is there already, under the artifact's name, with the opset and the precision it has."""
+    if not job.dynamic_axes:
+        _graph.fix_axes(job, model)
+    precision = _graph.precision(model)
+    facts = _graph.finish(job, model, folder, external_data=job.options.external_data)
+    return {"exporter": "none: the source is a graph", "precision": precision, **facts}
 
 
 def _trace(job: ExportJob, folder: Path) -> Any:

@@ -515,7 +515,7 @@ class ParityForm(Form):
         description="Along how many random directions of continuous inputs derivatives are compared.",
     )
     tolerances: dict[Precision, Annotated[dict[str, Any], PlainValidator(_tolerance)]] = Field(
-        default={}, description="By precision: fp32, fp16, bf16, int8."
+        default={}, description="By precision: fp32, fp16, bf16, int8, int4."
     )
 
     def plan(self) -> ParityPlan:
