@@ -1,0 +1,172 @@
+"""A user's own .onnx file (`source: ./model.onnx`): every pass and ONNX backend works on it.
+
+The reference is the file itself, in ONNX Runtime on the CPU with no graph optimisation, so parity is
+numeric: how far an output moves when the file is optimised, cast, quantized, or run elsewhere.
+
+    - family: onnx_file
+      source: ./model.onnx
+      config:
+        sizes: {sequence: [16, 11]}           # a dynamic axis of the file: its default, and another size
+        ranges: {input_ids: [0, 29999]}       # lowest and highest value; whole numbers need one
+        batch: N                              # which axis is the batch, where it is not the first dynamic one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchbox.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
+from benchbox.errors import StageError, named_line
+from benchbox.models import _declared, _onnx
+from benchbox.schema import Model, Weights
+
+REQUIRES = ("torch", "onnx", "onnxruntime", "PIL")
+TASKS: Mapping[str, Mapping[str, int]] = {"inference": {}}
+WEIGHTS: Weights = "pretrained"
+
+_CONFIG = ("sizes", "ranges", "batch")
+
+
+def sizes(model: Model) -> Mapping[str, tuple[int, int]]:
+    """`config: {sizes: ...}`. Raises ValueError for what is wrong in the config."""
+    _declared.known(model.config, _CONFIG, "setting of an ONNX file")
+    _ranges(model)
+    if not isinstance(model.config.get("batch", ""), str):
+        raise ValueError("batch should be the name of an axis of the file")
+    return _declared.sizes(model.config.get("sizes", {}))
+
+
+def fingerprint(model: Model) -> str:
+    """A hash of the file and of its external data."""
+    return _onnx.fingerprint(Path(model.source))
+
+
+def load(model: Model) -> Module:
+    """A module whose `forward` runs the file as it is. Raises StageError where the file is not fit to run."""
+    if model.weights == "random":
+        raise StageError(f"{model.name} is a file with the weights that it has: write weights: pretrained")
+    if model.lora:
+        raise StageError(f"{model.name} is an ONNX graph: LoRA adapters are attached before the export")
+    return _module(Path(model.source), signature(model, {}))
+
+
+def save(module: Module, folder: Path) -> None:  # noqa: ARG001  # the contract's form
+    """Raises StageError: there is no torch module to save."""
+    raise StageError("an ONNX file is no torch module: take a path that begins with onnx")
+
+
+def graph(model: Model) -> Any:
+    """The ModelProto with all weights, its axes named as in the signature."""
+    file = Path(model.source)
+    return _onnx.with_weights(_onnx.prepared(file, model.config.get("batch")), file)
+
+
+def signature(model: Model, shape: Mapping[str, int]) -> Signature:  # noqa: ARG001  # the contract's form
+    """What the graph says. Its batch axis is called `batch`; nameless axes are called `<tensor>_dim_<i>`."""
+    file = Path(model.source)
+    modified_ns = file.stat().st_mtime_ns if file.is_file() else 0
+    found = _signature(file, model.config.get("batch"), modified_ns)
+    _require_declared(model, found)
+    return found
+
+
+def feeds(model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> Feeds:
+    """Pictures in 0..1 where the input looks like a batch of them, else numbers drawn from its range."""
+    specs = signature(model, shape).inputs
+    if not any("batch" in spec.axes for spec in specs):
+        specs = _with_fixed_batch(model, specs, len(samples))
+    return _declared.draw(specs, _ranges(model), samples, shape)
+
+
+def metrics(model: Model, evidence: Evidence) -> Mapping[str, float]:  # noqa: ARG001  # the contract's form
+    """None: nobody knows what the outputs mean."""
+    return {}
+
+
+def _ranges(model: Model) -> dict[str, _declared.Range]:
+    declared = model.config.get("ranges", {})
+    if not isinstance(declared, dict):
+        raise ValueError(f"ranges should be a mapping such as {{input_ids: [0, 29999]}}, not {declared!r}")
+    return {str(name): _declared.interval(str(name), value) for name, value in declared.items()}
+
+
+@cache
+def _signature(file: Path, batch: str | None, _modified_ns: int) -> Signature:
+    graph = _onnx.prepared(file, batch).graph
+    found = Signature(tuple(map(_onnx.tensor, graph.input)), tuple(map(_onnx.tensor, graph.output)))
+    for spec in (*found.inputs, *found.outputs):
+        if spec.dtype not in _declared.DTYPES:
+            raise StageError(
+                f"{spec.name} of {file.name} is {spec.dtype}; what can be compared is "
+                f"{', '.join(_declared.DTYPES)}"
+            )
+    return found
+
+
+def _require_declared(model: Model, found: Signature) -> None:
+    """What the config speaks of is in the file. Raises StageError."""
+    named = {part.strip() for s in found.inputs for axis in s.dynamic.values() for part in axis.split("+")}
+    for what, given, known in (
+        ("axis", model.config.get("sizes", {}), named - {"batch"}),
+        ("input", model.config.get("ranges", {}), {spec.name for spec in found.inputs}),
+    ):
+        for name in given:
+            if name not in known:
+                there = ", ".join(sorted(known)) or "none"
+                raise StageError(f"{Path(model.source).name} has no {what} called {name!r}; it has: {there}")
+
+
+def _with_fixed_batch(model: Model, specs: Sequence[TensorSpec], batch: int) -> tuple[TensorSpec, ...]:
+    """The inputs of a file without dynamic axes, the fixed size of whose first axis is the batch."""
+    only = next((spec.axes[0] for spec in specs if spec.axes), 1)
+    if batch != only:
+        raise StageError(
+            f"{model.name} has no dynamic axis, and its batch is {only}: write dynamic_axes: false, and "
+            f"batch: {only} under inputs"
+        )
+    return tuple(replace(s, axes=("batch", *s.axes[1:])) if s.axes[:1] == (only,) else s for s in specs)
+
+
+def _module(file: Path, signature: Signature) -> Module:
+    """The file as a torch module, with a session for each number of threads that torch is set to: then the
+    noise floor, what other thread counts change, is the file's own."""
+    import numpy as np
+    import torch
+
+    inputs = [spec.name for spec in signature.inputs]
+    outputs = [spec.name for spec in signature.outputs]
+    session = cache(lambda threads: _session(file, threads))
+    session(torch.get_num_threads())
+
+    class OnnxFile(torch.nn.Module):  # type: ignore[misc,name-defined,unused-ignore]  # torch is untyped here
+        def forward(self, *tensors: Any) -> tuple[Any, ...]:
+            given = dict(zip(inputs, (tensor.numpy() for tensor in tensors), strict=True))
+            results = session(torch.get_num_threads()).run(outputs, given)
+            return tuple(torch.from_numpy(np.ascontiguousarray(result)) for result in results)
+
+    return OnnxFile().eval()
+
+
+def _session(file: Path, threads: int) -> Any:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what fails comes as an exception
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except (
+        runtime.Fail,
+        runtime.InvalidArgument,
+        runtime.InvalidGraph,
+        runtime.InvalidProtobuf,
+        runtime.NotImplemented,
+        runtime.RuntimeException,
+    ) as error:
+        raise StageError(f"ONNX Runtime does not take {file.name}: {named_line(error)}") from error
