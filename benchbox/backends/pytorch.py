@@ -1,15 +1,20 @@
-"""PyTorch: eager, or through torch.compile (`compile: true`), on `cpu` or `cuda`."""
+"""PyTorch: eager, or through torch.compile (`compile: true`), on `cpu` or `cuda`.
+
+`load_in_4bit: true` is the base model of QLoRA (Dettmers et al. 2023): the weights of linear layers in 4 bits
+through bitsandbytes, everything else, LoRA adapters too, in `dtype`.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from benchbox.contract import Feeds, Module, Outputs, Session, SessionJob
-from benchbox.errors import Unavailable
+from benchbox.errors import StageError, Unavailable, first_line
 from benchbox.schema import Artifact, Backend, Precision, Threads
 
 REQUIRES = ("torch",)
@@ -22,11 +27,18 @@ _PRECISIONS: Mapping[str, Precision] = {"float32": "fp32", "float16": "fp16", "b
 
 @dataclass(frozen=True)
 class Options:
-    """`compile` goes through torch.compile with `mode`; `dtype` casts the module and its inputs."""
+    """`compile` goes through torch.compile with `mode`; `dtype` casts the module and its inputs.
+
+    `load_in_4bit` and what begins with `bnb_4bit` are named as in transformers' BitsAndBytesConfig, and by
+    default are what QLoRA does; products are computed in `dtype`.
+    """
 
     compile: bool = False
     mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    load_in_4bit: bool = False
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
+    bnb_4bit_use_double_quant: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,10 +105,14 @@ def providers() -> tuple[str, ...]:
 
 
 def versions() -> Mapping[str, str]:
-    """torch's version with its build (`2.13.0+cpu`)."""
+    """torch's version with its build (`2.13.0+cpu`), and that of bitsandbytes where it has been loaded."""
     import torch
 
-    return {"torch": str(torch.__version__)}
+    loaded = sys.modules.get("bitsandbytes")
+    return {
+        "torch": str(torch.__version__),
+        **({"bitsandbytes": str(loaded.__version__)} if loaded else {}),
+    }
 
 
 def check(backend: Backend, options: Options) -> None:
@@ -106,12 +122,16 @@ def check(backend: Backend, options: Options) -> None:
         raise Unavailable(f"torch {versions()['torch']} sees no {device} device here")
     if options.compile:
         _require_compiler(device)
+    if options.load_in_4bit:
+        _require_4_bits(device)
 
 
 def precision(options: Options, artifact: Artifact) -> Precision:
-    """That of `dtype`; an artifact of lower precision stays what it is."""
+    """That of `dtype`, or of weights in 4 bits; an artifact of lower precision stays what it is."""
     if artifact.precision != "fp32":
         return artifact.precision
+    if options.load_in_4bit:
+        return "int4"
     return _PRECISIONS[options.dtype]
 
 
@@ -125,7 +145,10 @@ def open(job: SessionJob) -> Session:
     _set_threads(job.backend.threads)
     dtype = getattr(torch, job.options.dtype)
     stored = replace(job.model, source=str(job.folder), weights="pretrained", config={}, lora=())
-    module = job.family.load(stored).to(device=device, dtype=dtype)
+    module = job.family.load(stored).to(dtype=dtype)
+    if job.options.load_in_4bit:
+        module = _in_4_bits(module, _4_bit_config(job.options, dtype))
+    module = module.to(device)
     if job.options.compile:
         module = torch.compile(module, mode=job.options.mode)
     names = tuple(spec.name for spec in job.family.signature(stored, job.shape).outputs)
@@ -146,3 +169,82 @@ def _require_compiler(device: str) -> None:
         raise Unavailable("torch.compile needs a C++ compiler", "apt-get install g++")
     if device == "cuda" and importlib.util.find_spec("triton") is None:
         raise Unavailable("torch.compile on cuda needs triton", "pip install triton")
+
+
+def _require_4_bits(device: str) -> None:
+    """Raises Unavailable without bitsandbytes, or where it has nothing for the device."""
+    try:
+        import bitsandbytes
+        import transformers  # noqa: F401  # its BitsAndBytesConfig says what is done
+    except ImportError as error:
+        raise Unavailable(f"load_in_4bit: {first_line(error)}", 'pip install "benchbox[qlora]"') from error
+    devices = sorted(getattr(bitsandbytes, "supported_torch_devices", {"cuda"}))
+    if device not in devices:
+        raise Unavailable(
+            f"bitsandbytes {bitsandbytes.__version__} has 4 bits for {', '.join(devices)}, not for {device}"
+        )
+
+
+def _4_bit_config(options: Options, dtype: Any) -> Any:
+    import transformers
+
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=options.bnb_4bit_quant_type,
+        bnb_4bit_use_double_quant=options.bnb_4bit_use_double_quant,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _in_4_bits(module: Module, config: Any) -> Module:
+    """The module with its linear layers replaced, as `from_pretrained` with this config does it; they are
+    quantized when they are moved to their device. Raises StageError where there are none.
+
+    The output head stays what it is, as in transformers, and so do the matrices of LoRA adapters.
+    """
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    kept = _kept_whole(module)
+    linear = {
+        name: part
+        for name, part in module.named_modules()
+        if type(part) in (torch.nn.Linear, Conv1D) and name not in kept and ".lora_" not in name
+    }
+    if not linear:
+        raise StageError("load_in_4bit: the module has no linear layers that could be quantized")
+    for name, part in linear.items():
+        transposed = isinstance(part, Conv1D)
+        weight = part.weight.detach().T.contiguous() if transposed else part.weight.detach()
+        module.set_submodule(name, _linear_4_bits(weight, part.bias, config))
+    return module
+
+
+def _kept_whole(module: Module) -> set[str]:
+    """Names of what transformers keeps whole: the output head, tied weights, the last module."""
+    import transformers
+    from transformers.quantizers.base import get_keys_to_not_convert
+
+    for name, part in module.named_modules():
+        if isinstance(part, transformers.PreTrainedModel):
+            keys = (key.removesuffix(".bias") for key in get_keys_to_not_convert(part))
+            return {f"{name}.{key}".lstrip(".") for key in keys}
+    return set()
+
+
+def _linear_4_bits(weight: Any, bias: Any, config: Any) -> Any:
+    """A Linear4bit with `weight` (out, in), which is quantized when it is moved to a device."""
+    import bitsandbytes
+
+    settings = {
+        "compress_statistics": config.bnb_4bit_use_double_quant,
+        "quant_type": config.bnb_4bit_quant_type,
+        "quant_storage": config.bnb_4bit_quant_storage,
+    }
+    outputs, inputs = weight.shape
+    layer = bitsandbytes.nn.Linear4bit(
+        inputs, outputs, bias=bias is not None, compute_dtype=config.bnb_4bit_compute_dtype, **settings
+    )
+    layer.weight = bitsandbytes.nn.Params4bit(weight, requires_grad=False, module=layer, **settings)
+    layer.bias = bias
+    return layer
