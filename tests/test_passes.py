@@ -505,6 +505,28 @@ def test_shapes_are_inferred_without_symbols_where_symbolic_inference_fails(
     assert facts["nodes_quantized"] == {"MatMul": 13}
 
 
+def test_symbolic_inference_that_stays_incomplete_leaves_nothing_in_the_working_directory(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime writes the whole model there, as sym_shape_infer_temp.onnx; Swin and DETR have it so."""
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+    def incomplete(self: Any, *args: Any, **kwargs: Any) -> bool:
+        self.run_ = False
+        return False
+
+    here, out = tmp_path / "here", tmp_path / "out"
+    here.mkdir()
+    out.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(SymbolicShapeInference, "_infer_impl", incomplete)
+    facts = int8_dynamic.apply(job(source, int8_dynamic.Options()), out)
+    assert facts["shape_inference"] == (
+        "without symbolic shapes, which failed: Exception: Incomplete symbolic shape inference"
+    )
+    assert list(here.iterdir()) == []
+
+
 @INT8
 def test_types_that_an_exporter_noted_for_weights_do_not_matter(
     source: Path, tmp_path: Path, word: Any

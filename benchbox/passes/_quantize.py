@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -272,8 +273,11 @@ def _preprocess(source: Path, target: Path, *, large: bool) -> str:
         "all_tensors_to_one_file": True,
         "external_data_location": f"{target.name}.data",
     }
+    source, target = source.absolute(), target.absolute()
     try:
-        quant_pre_process(str(source), str(target), **settings)
+        # Symbolic inference that stays incomplete leaves the whole model in the working directory.
+        with tempfile.TemporaryDirectory(prefix="int8-") as scratch, contextlib.chdir(scratch):
+            quant_pre_process(str(source), str(target), **settings)
     except Exception as error:  # symbolic shape inference raises bare Exception, and whatever sympy raises
         with library_errors():
             quant_pre_process(str(source), str(target), skip_symbolic_shape=True, **settings)

@@ -156,7 +156,7 @@ def _inputs() -> Schema:
         "description": "What the models are fed. A size is a number, or a list, which makes several cases.",
         "type": "object",
         "required": ["dataset"],
-        "additionalProperties": False,
+        "additionalProperties": {**_COUNTS, "description": "A size that a model declares in its config."},
         "properties": {
             "dataset": {"$ref": "#/$defs/Dataset", "description": described},
             **{name: {**_COUNTS, "default": default} for name, default in sizes.items()},
