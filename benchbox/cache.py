@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -22,6 +23,9 @@ from benchbox import measure
 from benchbox.errors import CorruptArtifact, StageError
 
 MANIFEST = "manifest.json"
+
+# What a full disk and a spent quota say.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ class Cache:
         """The entry; where there is none, `fill` writes its files into an empty folder first.
 
         Two processes that want the same entry make it once. A maker that is killed leaves nothing that
-        could be mistaken for an entry. Raises StageError where the disk refuses, and whatever `fill` raises.
+        could be mistaken for an entry. Raises StageError where the disk refuses or is full, and whatever
+        else `fill` raises.
         """
         import filelock
 
@@ -128,7 +133,7 @@ class Cache:
             building.mkdir(parents=True)
         watch = measure.Stopwatch.start()
         try:
-            content = fill(building)
+            content = self._filled(building, fill)
             with self._on_disk():
                 _write_manifest(_entry(key, building, watch.seconds(), content))
                 self._move_in(building, key)
@@ -140,6 +145,14 @@ class Cache:
         self._checked[key] = found
         return found
 
+    def _filled(self, building: Path, fill: Callable[[Path], Mapping[str, Any]]) -> Mapping[str, Any]:
+        try:
+            return fill(building)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise _refusal(self.folder, error) from error
+            raise
+
     def _move_in(self, building: Path, key: str) -> None:
         final = self._entries / key
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -148,11 +161,12 @@ class Cache:
 
     @contextmanager
     def _on_disk(self) -> Iterator[None]:
-        """What the disk refuses here is the cache's failure; what it refuses a maker is the maker's."""
+        """What the disk refuses here is the cache's failure; what it refuses a maker is the maker's, a full
+        disk aside."""
         try:
             yield
         except OSError as error:
-            raise StageError(f"the cache in {self.folder} refuses: {error.strerror or error}") from error
+            raise _refusal(self.folder, error) from error
 
 
 def check(entry: Entry) -> None:
@@ -201,7 +215,21 @@ def _remove(folder: Path, key: str) -> None:
     except filelock.Timeout:
         return
     except OSError as error:
-        raise StageError(f"the cache in {folder} refuses: {error.strerror or error}") from error
+        raise _refusal(folder, error) from error
+
+
+def _refusal(folder: Path, error: OSError) -> StageError:
+    """What the disk said, where, and, where it is full, what to type. A maker writes beside the cache, too (a
+    temporary folder), so it is said how much room the cache has."""
+    said = f"the cache in {folder} refuses: {error.strerror or error}"
+    if error.errno not in _NO_ROOM:
+        return StageError(said)
+    free_mib = shutil.disk_usage(folder).free / 2**20
+    return StageError(
+        f"{said} ({free_mib:,.1f} MiB are free there); "
+        f"make room with: benchbox cache clear --cache {folder}, "
+        "or keep it on another disk: --cache or BENCHBOX_CACHE"
+    )
 
 
 def _entry(key: str, folder: Path, seconds: float, content: Mapping[str, Any]) -> Entry:

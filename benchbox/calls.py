@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +22,7 @@ _CHUNK = 4096
 
 
 class Calls:
-    """The calls of cases that are added one by one; numbers fit 64 bits, else OverflowError.
+    """The calls of cases that are added one by one; numbers fit 64 bits.
 
     Cases, replicates and blocks lie one after another as they were added: of a replicate its warm-up first.
     """
@@ -34,17 +36,18 @@ class Calls:
         self._disturbed: dict[int, str] = {}
         self._left_out: list[int] = []
 
-    def add(self, measurement: Measurement | None) -> None:
-        """The next case; it has no calls where it was not measured."""
-        for replicate in measurement.replicates if measurement else ():
-            self._case.append(self.cases)
-            self._replicate.append(replicate.index)
-            self._warm.append(len(replicate.warm_up))
-            self._timed.append(len(replicate.blocks))
-            self._add_blocks(replicate.warm_up)
-            if self._add_blocks(replicate.blocks):
-                self._note_what_does_not_count(replicate)
-        self.cases += 1
+    def add(self, measurements: Sequence[Measurement | None]) -> None:
+        """The next cases; one has no calls where it was not measured."""
+        of = [(n, r) for n, m in enumerate(measurements, self.cases) if m is not None for r in m.replicates]
+        replicates = [replicate for _, replicate in of]
+        start = len(self._rounds)
+        self._case.extend([case for case, _ in of])
+        self._replicate.extend([replicate.index for replicate in replicates])
+        self._warm.extend([len(replicate.warm_up) for replicate in replicates])
+        self._timed.extend([len(replicate.blocks) for replicate in replicates])
+        if self._add_blocks([b for r in replicates for phase in (r.warm_up, r.blocks) for b in phase]):
+            self._note_what_does_not_count(replicates, start)
+        self.cases += len(measurements)
 
     def timed(self) -> TimedCalls:
         """The blocks that count: timed, not empty, and not measured again."""
@@ -88,18 +91,25 @@ class Calls:
         start = len(self._rounds)
         self._rounds.extend([block.round for block in blocks])
         self._firsts.extend([block.first_ns for block in blocks])
-        self._lengths.extend([len(block.latencies_ns) for block in blocks])
-        for block in blocks:
-            self._latencies.extend(block.latencies_ns)
-        disturbed = {start + i: block.disturbed for i, block in enumerate(blocks) if block.disturbed}
-        self._disturbed |= disturbed
+        latencies = [block.latencies_ns for block in blocks]
+        self._lengths.extend([len(of_block) for of_block in latencies])
+        flat = [*chain.from_iterable(latencies)]
+        self._latencies.frombytes(struct.pack(f"{len(flat)}q", *flat))  # half the time of `extend`
+        disturbed = [
+            (number, block.disturbed) for number, block in enumerate(blocks, start) if block.disturbed
+        ]
+        self._disturbed.update(disturbed)
         return bool(disturbed)
 
-    def _note_what_does_not_count(self, replicate: Replicate) -> None:
-        """Of the replicate that was added last."""
-        counting = {id(block) for block in stats.undisturbed(replicate)}
-        start = len(self._rounds) - len(replicate.blocks)
-        self._left_out += [start + i for i, block in enumerate(replicate.blocks) if id(block) not in counting]
+    def _note_what_does_not_count(self, replicates: Sequence[Replicate], start: int) -> None:
+        """Of the replicates that were added last; `start` is the number of their first block."""
+        for replicate in replicates:
+            counting = {id(block) for block in stats.undisturbed(replicate)}
+            timed = start + len(replicate.warm_up)
+            self._left_out += [
+                timed + i for i, block in enumerate(replicate.blocks) if id(block) not in counting
+            ]
+            start = timed + len(replicate.blocks)
 
     def _phases(self) -> npt.NDArray[np.int8]:
         """Of each block: 0 warm-up, 1 timed."""

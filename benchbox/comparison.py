@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Timings:
     replicate: Ints
     round: Ints
 
-    @property
+    @cached_property
     def log_medians(self) -> Floats:
         """The logarithm of each block's median."""
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -55,8 +56,7 @@ class Spread:
 def flatten(measurements: Sequence[Measurement | None]) -> Timings:
     """The timed blocks of all measurements; None has none."""
     calls = Calls()
-    for measurement in measurements:
-        calls.add(measurement)
+    calls.add(measurements)
     return timings(calls)
 
 

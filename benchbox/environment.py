@@ -32,6 +32,20 @@ _Count = TypeVar("_Count", int, float)
 # Reading one file of /sys takes 5-10 us; a block's two snapshots must stay small beside its 100 ms.
 _MOST_CORES_READ = 8
 
+# Why a GPU's clock is held back, as nvml.h numbers the reasons (nvmlClocksEventReasons). Idleness is none.
+_GPU_THROTTLES = {
+    0x02: "application clocks",
+    0x04: "sw power cap",
+    0x08: "hw slowdown",
+    0x10: "sync boost",
+    0x20: "sw thermal slowdown",
+    0x40: "hw thermal slowdown",
+    0x80: "hw power brake",
+    0x100: "display clocks",
+}
+# Those that come and go. A power cap is how a GPU at full load runs, and the clocks that somebody set stay.
+_GPU_DISTURBING = ("hw slowdown", "sw thermal slowdown", "hw thermal slowdown", "hw power brake")
+
 # Distributions that change what a model computes, or how fast.
 _PACKAGES = (
     "accelerate",
@@ -70,6 +84,7 @@ class Counters:
     """What the kernel has counted up to now, on the cores that this process may use.
 
     Busy and steal are counted in ticks of 10 ms for each core, own time in microseconds. None: not told.
+    `gpu_throttle` has a bit for each of the driver's reasons to hold the clock back now.
     """
 
     busy_seconds: float | None
@@ -78,6 +93,8 @@ class Counters:
     involuntary_switches: int
     cpu_mhz: float | None
     throttle_count: int | None
+    gpu_mhz: float | None = None
+    gpu_throttle: int | None = None
 
 
 @dataclass(frozen=True)
@@ -137,10 +154,11 @@ def swap_used_bytes(root: Path = ROOT) -> int:
 
 def counters(root: Path = ROOT) -> Counters:
     """A snapshot that takes under 100 us on a small machine. Own time is of this process with all threads,
-    and of its children that have ended."""
+    and of its children that have ended. The GPU is asked where this process uses one."""
     time = parse_stat(read_text(root / "proc/stat"), _affinity(), os.sysconf("SC_CLK_TCK"))
     own = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    gpu = _gpu_in_use(root)
     return Counters(
         busy_seconds=time.busy_seconds if time else None,
         steal_seconds=time.steal_seconds if time else None,
@@ -148,11 +166,14 @@ def counters(root: Path = ROOT) -> Counters:
         involuntary_switches=own.ru_nivcsw,
         cpu_mhz=_cpu_mhz(root),
         throttle_count=_throttle_count(root),
+        gpu_mhz=None if gpu is None else gpu.mhz(),
+        gpu_throttle=None if gpu is None else gpu.throttle(),
     )
 
 
 def noise_between(before: Counters, after: Counters) -> Noise:
-    """What else happened between two snapshots. The clock is the mean of both, the rest is what was added."""
+    """What else happened between two snapshots. The CPU's clock is the mean of both, the GPU's the later one,
+    for it idled before; what held the GPU back is that of both, the rest is what was added."""
     busy = _added(before.busy_seconds, after.busy_seconds)
     own = after.own_cpu_seconds - before.own_cpu_seconds
     return Noise(
@@ -161,7 +182,16 @@ def noise_between(before: Counters, after: Counters) -> Noise:
         others_cpu_seconds=None if busy is None else max(0.0, busy - own),
         cpu_mhz=_mean(before.cpu_mhz, after.cpu_mhz),
         throttle_count=_added(before.throttle_count, after.throttle_count),
+        gpu_mhz=after.gpu_mhz,
+        gpu_throttle=_throttles(before.gpu_throttle, after.gpu_throttle),
     )
+
+
+def throttled(noise: Noise) -> str:
+    """What held the GPU back for a while (heat, a power brake), in words; empty where nothing did."""
+    named = (noise.gpu_throttle or "").split(", ")
+    reasons = [reason for reason in _GPU_DISTURBING if reason in named]
+    return f"the GPU throttled: {', '.join(reasons)}" if reasons else ""
 
 
 def parse_stat(stat: str, cores: frozenset[int], ticks_per_second: int) -> CoreTime | None:
@@ -275,6 +305,65 @@ def _gpu(handle: Any) -> Mapping[str, Any]:
         return {**gpu, "memory_bytes": pynvml.nvmlDeviceGetMemoryInfo(handle).total}
     except pynvml.NVMLError_NotSupported:  # the GPU shares the machine's memory
         return gpu
+
+
+@dataclass(frozen=True)
+class _Gpu:
+    """The GPU that this process uses, as the driver's library knows it; it stays open until the process
+    ends."""
+
+    nvml: Any
+    handle: Any
+
+    def mhz(self) -> float | None:
+        """The clock of its multiprocessors now."""
+        try:
+            return float(self.nvml.nvmlDeviceGetClockInfo(self.handle, self.nvml.NVML_CLOCK_SM))
+        except self.nvml.NVMLError:
+            return None
+
+    def throttle(self) -> int | None:
+        """The reasons to hold its clock back now, as bits. Drivers before 535 know them by their older
+        name."""
+        for name in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
+            try:
+                return int(getattr(self.nvml, name)(self.handle))
+            except (AttributeError, self.nvml.NVMLError):
+                continue
+        return None
+
+
+@cache
+def _gpu_in_use(root: Path) -> _Gpu | None:
+    """None where this process has not loaded CUDA's driver: a worker on the CPU is not to load NVML either,
+    which would be in its memory. Asked first after the runtime was loaded, and remembered."""
+    if "libcuda.so" not in read_text(root / "proc/self/maps"):
+        return None
+    try:
+        import pynvml
+    except ImportError:  # a foreign interpreter that has the runtime only
+        return None
+    try:
+        pynvml.nvmlInit()
+        return _Gpu(pynvml, _first_visible(pynvml))
+    except pynvml.NVMLError:
+        return None
+
+
+def _first_visible(nvml: Any) -> Any:
+    """The first GPU that CUDA may use: CUDA_VISIBLE_DEVICES has numbers, or ids that begin with GPU or
+    MIG."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    if first.startswith(("GPU-", "MIG-")):
+        return nvml.nvmlDeviceGetHandleByUUID(first)
+    return nvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
+
+
+def _throttles(*bits: int | None) -> str | None:
+    known = [each for each in bits if each is not None]
+    if not known:
+        return None
+    return ", ".join(name for bit, name in _GPU_THROTTLES.items() if any(each & bit for each in known))
 
 
 def _meminfo(root: Path) -> dict[str, int]:

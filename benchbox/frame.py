@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from benchbox import columns, comparison, plugins, stats, store
+from benchbox import columns, comparison, lines, plugins, stats, store
 from benchbox.calls import Calls
 from benchbox.comparison import Bounds, Timings
 from benchbox.errors import StoreError
@@ -174,9 +174,11 @@ class Runs:
         import pandas as pd
 
         identity = {"run": self._run_names, "case_id": self._all.case_ids, "group": self._all.groups}
-        machines = [(results.environment.machine, len(results.records)) for results in self.results]
-        machine = {"machine": [name for name, rows in machines for _ in range(rows)]}
-        fixed = self._all.cells() | machine
+        of_run = np.repeat(np.arange(len(self.results)), [len(run.records) for run in self.results])
+        fixed = self._all.cells(_repeated) | {
+            "run": _repeated([run.name for run in self.results], of_run),
+            "machine": _repeated([run.environment.machine for run in self.results], of_run),
+        }
         timed = self._timing_columns(identity, fixed)
         found = self._found
         frame = pd.DataFrame({**identity, **fixed, **timed, **found.sizes, **found.metrics, **found.nodes})
@@ -192,7 +194,7 @@ class Runs:
         low, point, high = (bound[:size] for bound in comparison.medians(self._timings, both))
         spread = comparison.spread(self._timings)
         ratio_low, ratio, ratio_high = self._ratios_to_baseline(identity)
-        batch = np.array([np.nan if n is None else n for n in fixed["batch"]], dtype=np.float64)
+        batch = np.array(fixed["batch"], dtype=np.float64)
         return {
             "p50_ms": point / 1e6,
             "p50_low_ms": low / 1e6,
@@ -226,18 +228,19 @@ class Runs:
 
     def _baselines(self, groups: Sequence[tuple[str, str]]) -> Ints:
         """For each record the position of its baseline's measurement in `_timings`, or -1."""
-        sessions, every = self._all.sessions, self._all
+        sessions, beside = self._all.sessions, self._all.companion_sessions
+        baselines, outcomes = self._all.baselines, self._all.outcomes
         own = {
             group: number
             for number, group in enumerate(groups)
-            if every.baselines[number] and every.outcomes[number] == "ok" and sessions[number] is not None
+            if baselines[number] and outcomes[number] == "ok" and sessions[number] is not None
         }
         theirs = np.full(len(groups), -1, dtype=np.int64)
         for number, group in enumerate(groups):
             session = sessions[number]
-            if session is None or every.baselines[number]:
+            if session is None or baselines[number]:
                 continue
-            if every.companion_sessions[number] == session:
+            if beside[number] == session:
                 theirs[number] = len(groups) + number
             elif group in own and sessions[own[group]] == session:
                 theirs[number] = own[group]
@@ -256,9 +259,9 @@ class Runs:
         frame = self._frame
         keys = list(zip(frame["run"], frame["group"], strict=True))
         members: dict[tuple[str, str], list[int]] = {key: [] for key in keys}
-        p50 = frame["p50_ms"].to_numpy()
+        p50, outcomes = frame["p50_ms"].to_numpy(), self._all.outcomes
         for number in np.argsort(p50, kind="stable"):
-            if self._all.outcomes[number] == "ok" and not np.isnan(p50[number]):
+            if outcomes[number] == "ok" and not np.isnan(p50[number]):
                 members[keys[number]].append(int(number))
         pairs = [(rows[0], rival) for rows in members.values() for rival in rows[1:]]
         beaten = self._beaten(pairs)
@@ -285,8 +288,9 @@ RESERVED = frozenset((*_OWN, *columns.NAMES))
 
 def load_results(*folders: str | Path) -> Runs:
     """What the results folders hold. Raises StoreError where one of them is none."""
-    gathered = Gathered()
-    results = tuple(store.browse(Path(folder), gathered.add) for folder in folders)
+    gathered, reader = Gathered(), lines.Reader()
+    with store.without_collecting():
+        results = tuple(store.browse(Path(folder), gathered.add, reader) for folder in folders)
     if len(gathered.case_ids) > sum(len(run.records) for run in results):
         return Runs(results)  # a case was recorded twice: what counts is gathered when it is asked for
     return Runs(results, gathered)
@@ -312,14 +316,24 @@ def write_reports(runs: Runs, folder: str | Path, reporters: Sequence[str] = REP
         raise StoreError(f"cannot write the reports into {target}: {error.strerror or error}") from error
 
 
+def _repeated(values: Sequence[Any], numbers: Ints) -> Any:
+    """`values[number]` of every number as pandas holds them, which looks at every value that it is given."""
+    import pandas as pd
+
+    return pd.Series(values).array.take(numbers)
+
+
 def plan_number(suite: Mapping[str, Any], name: str) -> float:
     """A number of the suite's `measure`, as it was resolved; the default where the file lacks it."""
     measure = suite.get("measure")
     value = measure.get(name) if isinstance(measure, Mapping) else None
-    if isinstance(value, int | float) and 0 <= value < 1e6:  # a damaged file may say anything
+    if isinstance(value, int | float) and 0 <= value < _BELOW[name]:  # a damaged file may say anything
         return float(value)
     return float(getattr(MeasurePlan(), name))
 
+
+# What the numbers that are asked for must be below: an interval that is certain is infinite.
+_BELOW = {"confidence": 1.0, "margin": 1e6}
 
 # What a reader looks for first stands first; the rest follows as it comes.
 _FIRST = (

@@ -278,6 +278,8 @@ def disturbance(block: Block, cores: int) -> str:
     steal = (block.noise.steal_seconds or 0.0) / available
     if block.noise.throttle_count:
         return f"the CPU throttled {block.noise.throttle_count} times"
+    if said := environment.throttled(block.noise):
+        return said
     if others > _DISTURBING_OTHERS:
         return f"other processes used {others:.0%} of the CPU"
     if steal > _DISTURBING_STEAL:

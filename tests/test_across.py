@@ -37,7 +37,7 @@ def test_two_machines_stand_side_by_side_named_by_what_they_are(tmp_path: Path) 
     table = tables(a, b)[0]
     assert [(place.machine, place.provider, place.run) for place in table.places] == [
         ("AMD EPYC (Zen 3), 2 cores, 24 GiB", "CPU", ""),
-        (f"Xeon {golden.HOSTILE}, 16 cores, 24 GiB", "CPU", ""),
+        (f"Xeon {golden.HOSTILE}, 16 cores, CPU limit 2, 24 GiB", "CPU", ""),
     ]
     timed = {label: [cell is not None for cell in cells] for label, cells in table.rows}
     assert timed == {

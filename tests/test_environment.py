@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -291,6 +292,189 @@ class TestGpu:
         monkeypatch.setitem(sys.modules, "pynvml", fake)
         described = environment.describe()
         assert (described.gpus, described.driver) == ((), None)
+
+
+CUDA_LOADED = "7f10-7f20 r-xp 00000000 08:01 42 /usr/lib/x86_64-linux-gnu/libcuda.so.580.1\n"
+
+
+class Driver(ModuleType):
+    """NVML of one GPU whose clock and reasons tests set; knows which GPU was asked for."""
+
+    NVML_CLOCK_SM = 1
+    NVMLError = NotSupported
+
+    def __init__(self) -> None:
+        super().__init__("pynvml")
+        self.mhz: int | None = 1980
+        self.reasons = 0
+        self.asked: list[int | str] = []
+
+    def nvmlInit(self) -> None:
+        pass
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+        self.asked.append(index)
+        return "handle"
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        self.asked.append(uuid)
+        return "handle"
+
+    def nvmlDeviceGetClockInfo(self, handle: str, kind: int) -> int:
+        assert (handle, kind) == ("handle", 1)
+        if self.mhz is None:
+            raise NotSupported
+        return self.mhz
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: str) -> int:
+        assert handle == "handle"
+        return self.reasons
+
+
+class OldDriver(Driver):
+    """Below 535: the function is in the package, and not in the library that it calls."""
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: str) -> int:
+        raise NotSupported
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:
+        assert handle == "handle"
+        return self.reasons
+
+
+class SilentDriver(Driver):
+    """Tells neither by the new name nor by the old one."""
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: str) -> int:
+        raise NotSupported
+
+
+@pytest.fixture
+def with_cuda(tmp_path: Path) -> Path:
+    return write(tmp_path, {"proc/stat": STAT, "proc/self/maps": CUDA_LOADED})
+
+
+class TestGpuNoise:
+    @pytest.mark.parametrize("driver", [Driver(), OldDriver()])
+    def test_clock_and_what_holds_it_back_are_read_at_both_ends_of_a_block(
+        self, driver: Driver, with_cuda: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Idle before (bit 0 is no reason to be slow), power cap and heat after."""
+        monkeypatch.setitem(sys.modules, "pynvml", driver)
+        driver.mhz, driver.reasons = 345, 0x01
+        before = environment.counters(with_cuda)
+        driver.mhz, driver.reasons = 1200, 0x04 | 0x40
+        after = environment.counters(with_cuda)
+        noise = environment.noise_between(before, after)
+        assert (noise.gpu_mhz, noise.gpu_throttle) == (1200.0, "sw power cap, hw thermal slowdown")
+        assert environment.noise_between(after, before).gpu_throttle == "sw power cap, hw thermal slowdown"
+        assert environment.noise_between(before, before).gpu_throttle == ""
+
+    @pytest.mark.parametrize(
+        ("said", "throttled"),
+        [
+            (None, ""),
+            ("", ""),
+            ("application clocks, sw power cap, sync boost, display clocks", ""),
+            ("hw slowdown", "the GPU throttled: hw slowdown"),
+            ("sw power cap, sw thermal slowdown", "the GPU throttled: sw thermal slowdown"),
+            (
+                "hw thermal slowdown, hw power brake",
+                "the GPU throttled: hw thermal slowdown, hw power brake",
+            ),
+        ],
+    )
+    def test_heat_and_power_brakes_disturb_and_what_is_always_so_does_not(
+        self, said: str | None, throttled: str
+    ) -> None:
+        assert environment.throttled(Noise(gpu_throttle=said)) == throttled
+
+    def test_a_process_without_cuda_loads_no_driver_library(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It would be in the memory of a worker on the CPU."""
+        monkeypatch.setitem(sys.modules, "pynvml", None)
+        mapped = {"proc/self/maps": "7f10-7f20 r-xp /usr/lib/libc.so.6\n"}
+        seen = environment.counters(write(tmp_path, mapped))
+        assert (seen.gpu_mhz, seen.gpu_throttle) == (None, None)
+
+    def test_an_interpreter_without_the_package_does_not_know(
+        self, with_cuda: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "pynvml", None)
+        seen = environment.counters(with_cuda)
+        assert (seen.gpu_mhz, seen.gpu_throttle) == (None, None)
+        assert environment.noise_between(seen, seen).gpu_throttle is None
+
+    def test_a_gpu_that_does_not_tell_is_unknown(
+        self, with_cuda: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        driver = SilentDriver()
+        driver.mhz = None
+        monkeypatch.setitem(sys.modules, "pynvml", driver)
+        seen = environment.counters(with_cuda)
+        assert (seen.gpu_mhz, seen.gpu_throttle) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("visible", "asked"), [(None, 0), ("", 0), ("2,3", 2), ("GPU-8c5e,GPU-1", "GPU-8c5e"), ("none", 0)]
+    )
+    def test_the_gpu_is_the_first_that_cuda_may_use(
+        self, visible: str | None, asked: int | str, with_cuda: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        driver = Driver()
+        monkeypatch.setitem(sys.modules, "pynvml", driver)
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        environment.counters(with_cuda)
+        environment.counters(with_cuda)
+        assert driver.asked == [asked]
+
+    def test_names_and_bits_are_those_of_the_package(self) -> None:
+        import pynvml
+
+        for name in (name for name in vars(Driver) if name.startswith("nvml")):
+            assert callable(getattr(pynvml, name))
+        assert callable(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons)
+        assert pynvml.NVML_CLOCK_SM == Driver.NVML_CLOCK_SM
+        bits = {
+            "application clocks": pynvml.nvmlClocksEventReasonApplicationsClocksSetting,
+            "sw power cap": pynvml.nvmlClocksEventReasonSwPowerCap,
+            "hw slowdown": pynvml.nvmlClocksEventReasonHwSlowdown,
+            "sync boost": pynvml.nvmlClocksEventReasonSyncBoost,
+            "sw thermal slowdown": pynvml.nvmlClocksEventReasonSwThermalSlowdown,
+            "hw thermal slowdown": pynvml.nvmlClocksEventReasonHwThermalSlowdown,
+            "hw power brake": pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown,
+            "display clocks": pynvml.nvmlClocksEventReasonDisplayClockSetting,
+        }
+        for name, bit in bits.items():
+            seen = replace(TestNoise.BEFORE, gpu_throttle=bit)
+            assert environment.noise_between(seen, seen).gpu_throttle == name
+
+
+class TestMachine:
+    """The line that names a machine in reports."""
+
+    @pytest.mark.parametrize(
+        ("changes", "line"),
+        [
+            ({}, "a CPU, 4 cores, 16 GiB"),
+            ({"cpu_limit": 4.0, "memory_limit_bytes": 16 * GIB}, "a CPU, 4 cores, 16 GiB"),
+            (
+                {"cpu_limit": 1.5, "memory_limit_bytes": GIB // 2},
+                "a CPU, 4 cores, CPU limit 1.5, 16 GiB, memory limit 0.5 GiB",
+            ),
+            ({"driver": "580.1"}, "a CPU, 4 cores, 16 GiB"),
+            (
+                {"gpus": ({"name": "L4"}, {"name": "H100"}, {"name": "L4"}), "driver": "580.1"},
+                "a CPU, 4 cores, 16 GiB, 2 x L4, H100, driver 580.1",
+            ),
+            ({"gpus": ({},)}, "a CPU, 4 cores, 16 GiB, GPU"),
+        ],
+    )
+    def test_a_machine_is_named_by_what_it_is(self, changes: dict[str, Any], line: str) -> None:
+        assert replace(MACHINE, **changes).machine == line
 
 
 class TestNoise:

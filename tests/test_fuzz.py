@@ -16,6 +16,7 @@ from types import FrameType
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 import damage
@@ -27,9 +28,21 @@ from test_suite import SUITES, mutated
 HANGS_AFTER_SECONDS = 60
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-SUITE_COUNT, RECORDS_COUNT = 5000, 1000
+SUITE_COUNT, RECORDS_COUNT, COMPARED_COUNT = 5000, 1000, 400
 MANY_SUITES = settings(FEW, max_examples=SUITE_COUNT)
 MANY_RECORDS = settings(FEW, max_examples=RECORDS_COUNT)
+MANY_COMPARED = settings(FEW, max_examples=COMPARED_COUNT)
+
+# What may be asked of `benchbox compare`, beyond two runs.
+ASKED: tuple[tuple[str, ...], ...] = (
+    (),
+    ("--no-anchor",),
+    ("--fail-on", "p50 > 5%", "--fail-on", "peak_memory > 10%", "--strict"),
+    ("--fail-on", "size > 1%", "--fail-on", "cosine < 0.99", "--fail-on", "cosine drop > 0.001"),
+    ("--fail-on", "max_abs_error > 1e-3", "--fail-on", "outcome"),
+    ("--ignore", "provider", "--ignore", "path"),
+    ("--ignore", "shape", "--ignore", "seed", "--ignore", "options"),
+)
 
 
 @contextmanager
@@ -64,7 +77,7 @@ def assert_message_and_no_traceback(result: Result, *codes: int) -> None:
         raise AssertionError("".join(traceback.format_exception(result.exception)))
     assert result.exit_code in codes, result.output
     assert "Traceback (most recent call last)" not in result.stderr
-    if result.exit_code:
+    if result.exit_code == 2:
         assert result.stderr.startswith("error: ")
 
 
@@ -95,6 +108,20 @@ def assert_reported_or_refused(files: dict[str, bytes]) -> None:
                 assert "could not be read" in result.stderr
 
 
+def assert_compared_or_refused(
+    one: dict[str, bytes], other: dict[str, bytes], asked: tuple[str, ...]
+) -> None:
+    """By `benchbox compare`: 0 or 1 (a limit is broken) with every file written, or 2 with a message."""
+    with no_hang(), tempfile.TemporaryDirectory() as place:
+        a, b = (written(files, Path(place) / name) for name, files in (("a", one), ("b", other)))
+        result = invoke("compare", str(a), str(b), "--out", str(Path(place) / "out"), *asked)
+        assert_message_and_no_traceback(result, 0, 1, 2)
+        if result.exit_code != 2:
+            assert result.exit_code == 0 or "--fail-on" in asked
+            names = {path.name for path in (Path(place) / "out").iterdir()}
+            assert names == {"compare.csv", "compare.md", "compare.html"}
+
+
 @FEW
 @given(mutated())
 def test_some_mutated_suites(text: str) -> None:
@@ -105,6 +132,14 @@ def test_some_mutated_suites(text: str) -> None:
 @given(damage.folders())
 def test_some_damaged_records(files: dict[str, bytes]) -> None:
     assert_reported_or_refused(files)
+
+
+@FEW
+@given(damage.folders(), damage.folders(), st.sampled_from(ASKED))
+def test_some_comparisons_of_damaged_records(
+    one: dict[str, bytes], other: dict[str, bytes], asked: tuple[str, ...]
+) -> None:
+    assert_compared_or_refused(one, other, asked)
 
 
 @pytest.mark.slow
@@ -119,3 +154,12 @@ def test_five_thousand_mutated_suites(text: str) -> None:
 @given(damage.folders())
 def test_a_thousand_damaged_records_files(files: dict[str, bytes]) -> None:
     assert_reported_or_refused(files)
+
+
+@pytest.mark.slow
+@MANY_COMPARED
+@given(damage.folders(), damage.folders(), st.sampled_from(ASKED))
+def test_four_hundred_comparisons_of_damaged_records(
+    one: dict[str, bytes], other: dict[str, bytes], asked: tuple[str, ...]
+) -> None:
+    assert_compared_or_refused(one, other, asked)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gc
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
+import damage
 import golden_records as golden
-from benchbox import cli, frame, store
+from benchbox import cli, frame, lines, store
 from benchbox.gather import Gathered
+from benchbox.schema import Record
 from benchbox.store import Results
 
 LINE = json.dumps(asdict(golden.RECORDS[1]))
@@ -152,3 +156,98 @@ def test_reading_leaves_the_collector_as_it_was(folder: Path, collects: bool) ->
         assert gc.isenabled() is collects
     finally:
         (gc.enable if before else gc.disable)()
+
+
+BY_PYDANTIC = TypeAdapter(Record)
+
+
+# Without shrinking: lines are long, and it takes minutes.
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
+)
+@given(damage.folders())
+def test_what_is_read_of_a_damaged_line_is_what_pydantic_reads_of_it(files: dict[str, bytes]) -> None:
+    """Another library as the judge: nothing is read that it refuses, or as something else."""
+    for line in files["records.jsonl"].split(b"\n"):
+        record = lines.parse(line) if line.strip() else None
+        if record is not None:
+            assert BY_PYDANTIC.validate_json(line) == record
+
+
+def test_whole_lines_are_read_as_pydantic_reads_them() -> None:
+    for text in damage.LINES:
+        assert lines.parse(text.encode()) == BY_PYDANTIC.validate_json(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"seed": 0', '"seed": "0"'),
+        ('"seed": 0', '"seed": true'),
+        ('"dynamic_axes": true', '"dynamic_axes": 1'),
+        ('"artifact": {', '"artifact": [], "was": {'),
+        ('"opset": 17}', '"opset": 17, "x": 1e999}'),
+        ('"opset": 17}', '"opset": 17, "x": NaN}'),
+    ],
+)
+def test_a_value_of_another_type_is_not_converted(old: str, new: str) -> None:
+    assert old in LINE
+    assert lines.parse(LINE.encode()) is not None
+    assert lines.parse(LINE.replace(old, new, 1).encode()) is None
+
+
+def test_what_a_later_benchbox_of_this_schema_version_adds_is_passed_over() -> None:
+    """At every level: a field that is not known here."""
+    tree = json.loads(LINE)
+    later = _with_a_field_more(tree, ("config", "options", "provider_options", "shape", "files", "facts"))
+    assert lines.parse(json.dumps(later).encode()) == golden.RECORDS[1]
+
+
+def _with_a_field_more(tree: Any, free: tuple[str, ...]) -> Any:
+    """`free` are mappings whose names are the user's, so that a name more is a value more."""
+    if isinstance(tree, list):
+        return [_with_a_field_more(item, free) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    also = (*free, "packages", "placement", "versions", "metrics")
+    inner = {key: value if key in also else _with_a_field_more(value, free) for key, value in tree.items()}
+    return inner | {"surprise": [1, {"a": None}]}
+
+
+def test_a_field_that_an_earlier_benchbox_did_not_write_has_its_default() -> None:
+    tree = json.loads(LINE)
+    for block in tree["measurement"]["replicates"][0]["blocks"]:
+        del block["noise"], block["disturbed"]
+    del tree["companion"], tree["is_baseline"], tree["case"]["opset"]
+    assert lines.parse(json.dumps(tree).encode()) == golden.RECORDS[1]
+
+
+def test_a_case_that_many_lines_share_is_made_once(folder: Path) -> None:
+    reader = lines.Reader()
+    first, again = (list(lines.read(folder / store.RECORDS, reader)) for _ in range(2))
+    for one, other in zip(first, again, strict=True):
+        assert one.record is not None and other.record is not None
+        assert one.record.case is other.record.case
+        assert one.record.artifact is other.record.artifact
+
+
+def test_what_is_read_has_the_attributes_of_a_record_all_the_way_down(folder: Path) -> None:
+    """Whoever is given a record may ask it for what `schema` says of it, properties too."""
+    for line in lines.read(folder / store.RECORDS, lines.Reader()):
+        assert line.record is not None
+        assert_same_attributes(line.record, lines.whole(line.record))
+
+
+def assert_same_attributes(light: Any, whole: Any) -> None:
+    if isinstance(whole, tuple):
+        for one, other in zip(light, whole, strict=True):
+            assert_same_attributes(one, other)
+    elif is_dataclass(whole):
+        derived = [name for name, value in vars(type(whole)).items() if isinstance(value, property)]
+        for name in [*derived, *(field.name for field in fields(whole))]:
+            assert_same_attributes(getattr(light, name), getattr(whole, name))
+    else:
+        assert light == whole

@@ -508,6 +508,10 @@ def test_the_watcher_hears_of_every_round(world: World) -> None:
         (Noise(), ""),
         (QUIET, ""),
         (replace(QUIET, throttle_count=2), "the CPU throttled 2 times"),
+        (
+            replace(QUIET, gpu_throttle="sw power cap, hw thermal slowdown"),
+            "the GPU throttled: hw thermal slowdown",
+        ),
         (replace(QUIET, others_cpu_seconds=2.0), "other processes used 100% of the CPU"),
         (replace(QUIET, steal_seconds=1.0), "the hypervisor took 50% of the CPU"),
     ],

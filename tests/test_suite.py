@@ -235,7 +235,7 @@ def test_tolerances_keep_the_defaults_that_are_not_named():
     assert plan.samples == 5
     assert plan.tolerances == {
         **DEFAULT_TOLERANCES,
-        "fp32": Tolerance(atol=1e-3, cosine=0.99999),
+        "fp32": Tolerance(atol=1e-3, cosine=0.99999, gradient=1e-2),
         "int8": Tolerance(cosine=None, sqnr_db=20.0),
     }
 

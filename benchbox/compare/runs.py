@@ -86,7 +86,7 @@ class _Side:
             run=run,
             facts={id_: {name: table[name][i] for name in _FACTS} for i, id_ in enumerate(ids)},
             metrics={
-                id_: r.parity.metrics if r.parity else {} for id_, r in zip(ids, run.records, strict=True)
+                id_: r.parity.measures if r.parity else {} for id_, r in zip(ids, run.records, strict=True)
             },
             times={id_: _times(r.measurement) for id_, r in zip(ids, run.records, strict=True)},
             baselines={r.case.group: r for r in run.records if r.is_baseline and r.outcome == "ok"},

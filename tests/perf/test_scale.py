@@ -99,8 +99,8 @@ def test_appending_ten_thousand_records_one_at_a_time(benchmark: Any, tmp_path: 
 
 
 def test_a_hundred_thousand_records_are_reported(benchmark: Any, tmp_path: Path) -> None:
-    """Reading is bounded at 12 s, and not at the 5 s that were wished for reading and frame together: of
-    500 MB of JSON pydantic alone makes objects in 4.2 s, and a frame from them takes as long again."""
+    """Reading and frame together took 5.3 to 5.8 s of CPU time while others kept the two cores busy, 0.47
+    of what it took before (11.7 s then, 10.8 s alone): about 5 s on a quiet machine."""
     folders = many_records.write(tmp_path / "results", runs=10)
     command = [sys.executable, str(HERE / "draw_reports.py"), str(tmp_path / "out"), *map(str, folders)]
     done = benchmark.pedantic(
@@ -111,8 +111,7 @@ def test_a_hundred_thousand_records_are_reported(benchmark: Any, tmp_path: Path)
     print(took)
     seconds = took["seconds"]
     assert took["rows"] == 100_000
-    assert seconds["read"] < 12
-    assert seconds["frame"] < 5
+    assert seconds["read"] + seconds["frame"] < 7
     assert seconds["csv"] + seconds["html"] < 10
     assert took["peak_mib"] < 1000
     assert (tmp_path / "out" / "report.html").stat().st_size < 15e6
