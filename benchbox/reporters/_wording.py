@@ -215,6 +215,13 @@ def percent(value: Any) -> str:
     return f"{math.floor(value * 1000) / 10:g} %" if value is not None else ""
 
 
+def form(name: str) -> Callable[[Any], str]:
+    """How a task's metric reads: a share in percent, but for those that are none."""
+    if name.endswith("_error"):
+        return error
+    return number if name.endswith("cross_entropy") else percent
+
+
 def _with_interval(row: Row, point: str, low: str, high: str, digits: int) -> str:
     value = row[point]
     bounds = interval(row[low], row[high], value, digits) if value is not None else ""
@@ -231,7 +238,7 @@ def _facts(row: Row, metrics: Sequence[str]) -> list[str]:
         facts.append(f"{number(row['artifact_size_mib'], 3)} MiB on disk")
     if row["cosine"] is not None:
         facts.append(f"worst cosine {cosine(row['cosine'])}")
-    facts += [f"{name.replace('_', ' ')} {percent(row[name])}" for name in metrics]
+    facts += [f"{name.replace('_', ' ')} {form(name)(row[name])}" for name in metrics]
     return facts
 
 
