@@ -85,7 +85,7 @@ def directions(feeds: Feeds, count: int, seed: int) -> list[Direction]:
     import numpy as np
 
     rng = np.random.default_rng([seed, count])
-    found = []
+    found: list[Direction] = []
     for _ in range(count):
         raw = {name: rng.standard_normal(feeds[name].shape) for name in continuous(feeds)}
         length = np.sqrt(sum(float(np.sum(a * a)) for a in raw.values()))
