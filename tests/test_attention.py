@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import cases
-from benchbox import attention, build, suite
+from benchbox import attention, build, plugins, suite
 from benchbox.cache import Cache
 from benchbox.errors import SuiteError
 from benchbox.models import vit
 from benchbox.reporters import _pictures
 from benchbox.rounds import Ready
-from benchbox.schema import Attention, Case
+from benchbox.schema import Attention, Case, Dataset, Model
 
 KEEPING = replace(cases.MODEL, name="vit-attention", attention=True)
 
@@ -46,6 +47,47 @@ def test_an_exported_vit_keeps_its_attention(tmp_path: Path) -> None:
     assert entry.content["facts"]["verified"]["max_abs_error"] < 1e-5
 
 
+# As small as they can be: one layer on each side, four patches.
+_PART = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+_IMAGE = {**_PART, "image_size": 32, "patch_size": 16}
+_TEXT = {**_PART, "vocab_size": 200, "bos_token_id": 198}
+CLIP = {"projection_dim": 16, "text_config": {**_PART, "vocab_size": 100}, "vision_config": _IMAGE}
+BLIP = {"image_text_hidden_size": 8, "text_config": _TEXT, "vision_config": _IMAGE}
+IDEFICS = {
+    **_PART,
+    "vocab_size": 200,
+    "cross_layer_interval": 1,
+    "use_resampler": False,
+    "vision_config": {**_PART, "embed_dim": 32, "image_size": 32, "patch_size": 16},
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "source", "task", "config", "words"),
+    [
+        ("clip", "openai/clip-vit-base-patch32", "zero-shot-image-classification", CLIP, 0),
+        ("clip", "openai/clip-vit-base-patch32", "image-features", CLIP, 0),
+        ("blip", "Salesforce/blip-itm-base-coco", "image-text-retrieval", BLIP, 1),
+        ("blip", "Salesforce/blip-image-captioning-base", "captioning-decoder", BLIP, 1),
+        ("idefics", "HuggingFaceM4/idefics-9b", "image-text-to-text", IDEFICS, 1),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_exported_model_of_images_and_texts_keeps_its_attention(
+    family: str, source: str, task: str, config: Mapping[str, Any], words: int, tmp_path: Path
+) -> None:
+    """At batches and lengths that were not traced too: the exporter verified it there."""
+    model = Model(name="tiny", family=family, source=source, task=task, config=config, attention=True)
+    sizes = dict.fromkeys(plugins.load("models", family).TASKS[task], 4)
+    shape = {**sizes, "batch": 1, "image_size": 32, **({"sequence_length": 16} if len(sizes) > 1 else {})}
+    case = cases.case("onnx", model=model, shape=shape, dataset=Dataset("sample_images"))
+    entry = build.build_artifact(case, Cache(tmp_path), build.Host(frozenset()))
+    attended = entry.content["facts"]["outputs"][-1]
+    axes = ["batch", *["sequence_length"] * words, 2, 2]
+    assert (attended["name"], list(attended["axes"])) == ("attention", axes)
+    assert entry.content["facts"]["verified"]["max_abs_error"] < 1e-5
+
+
 def test_two_images_are_kept_small_with_both_maps() -> None:
     feeds = {"ids": np.zeros((3, 4), np.int64), "pixel_values": np.zeros((3, 3, 112, 224), np.float32)}
     feeds["pixel_values"][:, 0] = 1.0
@@ -64,6 +106,27 @@ def test_of_words_the_first_three_are_kept_and_nan_is_no_weight() -> None:
     kept = attention.kept(feeds, {"attention": maps}, {"attention": maps})
     assert [one.label for one in kept] == ["image 1, word 1", "image 1, word 2", "image 1, word 3"]
     assert kept[0].candidate == ((0.0, 0.0),)
+
+
+def test_words_that_look_nowhere_are_passed_over() -> None:
+    """Those before an image in a prompt do not see it; the others keep their number."""
+    feeds = {"pixel_values": np.ones((1, 3, 8, 8), np.float32)}
+    maps = np.ones((1, 6, 1, 2), np.float32)
+    maps[:, [0, 1, 3]] = 0.0
+    kept = attention.kept(feeds, {"attention": maps}, {"attention": maps + 1})
+    assert [one.label for one in kept] == ["image 1, word 3", "image 1, word 5", "image 1, word 6"]
+    assert kept[0].candidate == ((2.0, 2.0),)
+
+
+def test_without_an_image_among_the_inputs_the_maps_are_kept_over_grey() -> None:
+    """A captioner's decoder gets what its encoder made of the image."""
+    feeds = {"input_ids": np.zeros((1, 1), np.int64), "encoder_hidden_states": np.ones((1, 5, 8), np.float32)}
+    maps = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
+    (one,) = attention.kept(feeds, {"attention": maps}, {"attention": maps})
+    assert one.label == "image 1 (given as states), word 1"
+    assert (one.height, one.width) == (56, 56)
+    assert base64.b64decode(one.pixels) == bytes([128]) * 56 * 56 * 3
+    assert one.reference == ((0.0, 1.0), (2.0, 3.0))
 
 
 def test_without_the_output_nothing_is_kept() -> None:

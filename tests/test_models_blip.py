@@ -46,8 +46,12 @@ def fed(model: Model, module: Any) -> Feeds:
 
 
 def outputs(module: Any, feeds: Feeds) -> Any:
+    return every_output(module, feeds)[0]
+
+
+def every_output(module: Any, feeds: Feeds) -> list[Any]:
     with torch.inference_mode():
-        return module(*(torch.from_numpy(array) for array in feeds.values()))[0].numpy()
+        return [t.numpy() for t in module(*(torch.from_numpy(array) for array in feeds.values()))]
 
 
 def test_the_signatures_name_inputs_outputs_and_dynamic_axes() -> None:
@@ -77,6 +81,50 @@ def test_a_module_gives_what_its_signature_says_and_is_saved_as_itself(model: Mo
     stored = replace(model, source=str(tmp_path), weights="pretrained", config={})
     assert blip.signature(stored, SHAPE).outputs == expected.outputs
     assert np.array_equal(found, outputs(blip.load(stored), feeds))
+
+
+@pytest.mark.parametrize("model", [MODEL, DECODER], ids=lambda m: m.task)
+def test_each_word_says_where_it_looks_and_no_answer_changes(model: Model) -> None:
+    """Two by two patches of an image; its class token takes the rest of a word's attention."""
+    keeping = replace(model, attention=True)
+    answer, attention = blip.signature(keeping, SHAPE).outputs
+    assert (answer,) == blip.signature(model, SHAPE).outputs
+    assert attention == TensorSpec("attention", "float32", (*TOKENS, 2, 2))
+    feeds = fed(model, plain := blip.load(model))
+    (usual,) = every_output(plain, feeds)
+    given, looked = every_output(blip.load(keeping), feeds)
+    assert np.allclose(given, usual, rtol=0, atol=1e-5)
+    assert looked.shape == (3, 7, 2, 2)
+    assert np.all((looked.sum(axis=(2, 3)) > 0.5) & (looked.sum(axis=(2, 3)) < 1.0))
+    assert np.abs(looked[0] - looked[1]).max() > 1e-5
+
+
+def test_where_a_word_looks_is_the_last_cross_attention() -> None:
+    """As transformers itself gives it, the mean over the heads, the first column left out."""
+    module = blip.load(replace(DECODER, attention=True))
+    feeds = fed(DECODER, module)
+    tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
+    with torch.inference_mode():
+        given = module.model(**tensors, output_attentions=True).cross_attentions[-1].mean(dim=1)
+    assert np.array_equal(every_output(module, feeds)[1].reshape(3, 7, 4), given[:, :, 1:].numpy())
+
+
+@pytest.mark.parametrize("model", [MODEL, DECODER], ids=lambda m: m.task)
+def test_a_saved_module_still_says_where_words_look(model: Model, tmp_path: Path) -> None:
+    """A decoder that was saved by itself takes states of any image, whose rows and columns have no number."""
+    keeping = replace(model, attention=True)
+    module = blip.load(keeping)
+    feeds = fed(model, module)
+    blip.save(module, tmp_path)
+    stored = replace(keeping, source=str(tmp_path), weights="pretrained", config={})
+    side: tuple[Any, ...] = (2, 2) if model is MODEL else ("rows", "columns")
+    assert blip.signature(stored, SHAPE).outputs[-1].axes == (*TOKENS, *side)
+    for first, again in zip(every_output(module, feeds), every_output(blip.load(stored), feeds), strict=True):
+        assert np.array_equal(first, again)
+
+
+def test_an_encoder_of_images_has_no_words_that_look_at_one() -> None:
+    assert blip.ATTENTION == ("image-text-retrieval", "captioning-decoder")
 
 
 def test_a_part_is_saved_without_the_other(tmp_path: Path) -> None:

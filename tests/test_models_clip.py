@@ -121,6 +121,40 @@ def test_presets_have_as_many_parameters_as_the_hubs_models(source: str, paramet
     assert sum(p.numel() for p in module.parameters()) == parameters
 
 
+@pytest.mark.parametrize("model", [MODEL, IMAGES], ids=lambda m: m.task)
+def test_attention_is_kept_over_the_patches_and_changes_no_answer(model: Model) -> None:
+    """Two by two patches of an image; the class token takes the rest of its attention."""
+    keeping = replace(model, attention=True)
+    *answers, attention = clip.signature(keeping, SHAPE).outputs
+    assert tuple(answers) == clip.signature(model, SHAPE).outputs
+    assert attention == TensorSpec("attention", "float32", ("batch", 2, 2))
+    *given, looked = outputs(keeping, clip.load(keeping))
+    for one, plain in zip(given, outputs(model, clip.load(model)), strict=True):
+        assert np.allclose(one, plain, rtol=0, atol=1e-5)
+    assert looked.shape == (2, 2, 2)
+    assert np.all((looked.sum(axis=(1, 2)) > 0.5) & (looked.sum(axis=(1, 2)) < 1.0))
+    assert np.abs(looked[0] - looked[1]).max() > 1e-5
+
+
+def test_a_model_keeps_its_attention_when_it_is_saved(tmp_path: Path) -> None:
+    keeping = replace(MODEL, attention=True)
+    module = clip.load(keeping)
+    clip.save(module, tmp_path)
+    stored = replace(keeping, source=str(tmp_path), weights="pretrained", config={})
+    for first, again in zip(outputs(keeping, module), outputs(keeping, clip.load(stored)), strict=True):
+        assert np.array_equal(first, again)
+
+
+def test_only_the_tower_that_sees_the_image_gives_up_its_fused_kernel() -> None:
+    config = clip.load(replace(MODEL, attention=True)).model.config
+    assert config.vision_config._attn_implementation == "eager"
+    assert config.text_config._attn_implementation == "sdpa"
+
+
+def test_a_text_tower_keeps_no_attention_over_an_image() -> None:
+    assert clip.ATTENTION == ("zero-shot-image-classification", "image-features")
+
+
 def test_texts_begin_and_end_and_are_padded_with_the_end_token() -> None:
     """98 begins, 99 ends and pads; a text that is too long loses words and keeps its end."""
     feeds = clip.feeds(MODEL, SAMPLES, SHAPE)

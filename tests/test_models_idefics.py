@@ -46,14 +46,22 @@ SAMPLES = [
 ]
 
 
+# Without the perceiver, the text looks at the patches themselves, and at the class token.
+LOOKING = replace(MODEL, attention=True, config={**MODEL.config, "use_resampler": False})
+
+
 @pytest.fixture(scope="module")
 def module() -> Any:
     return idefics.load(MODEL)
 
 
 def logits(module: Any, feeds: Feeds) -> Any:
+    return every_output(module, feeds)[0]
+
+
+def every_output(module: Any, feeds: Feeds) -> list[Any]:
     with torch.inference_mode():
-        return module(*(torch.from_numpy(array) for array in feeds.values()))[0].numpy()
+        return [t.numpy() for t in module(*(torch.from_numpy(array) for array in feeds.values()))]
 
 
 def test_the_signature_names_inputs_outputs_and_dynamic_axes() -> None:
@@ -103,6 +111,33 @@ def test_a_saved_module_comes_back_as_the_same_module(module: Any, tmp_path: Pat
     idefics.save(module, tmp_path)
     again = idefics.load(replace(MODEL, source=str(tmp_path), weights="pretrained", config={}))
     assert np.array_equal(logits(module, feeds), logits(again, feeds))
+
+
+def test_each_token_says_where_it_looks_and_no_answer_changes(tmp_path: Path) -> None:
+    """Two by two patches; the two tokens before the image do not see it, and look nowhere."""
+    feeds = idefics.feeds(LOOKING, SAMPLES, SHAPE)
+    answer, attention = idefics.signature(LOOKING, SHAPE).outputs
+    assert (answer,) == idefics.signature(MODEL, SHAPE).outputs
+    assert attention == TensorSpec("attention", "float32", ("batch", "sequence_length", 2, 2))
+    keeping = idefics.load(LOOKING)
+    given, looked = every_output(keeping, feeds)
+    (usual,) = every_output(idefics.load(replace(LOOKING, attention=False)), feeds)
+    assert np.allclose(given, usual, rtol=0, atol=1e-5)
+    shares = looked.sum(axis=(2, 3))
+    assert np.all(shares[:, :2] == 0.0)
+    assert np.all((shares[:, 2:] > 0.5) & (shares[:, 2:] < 1.0))
+    idefics.save(keeping, tmp_path)
+    stored = replace(LOOKING, source=str(tmp_path), weights="pretrained", config={})
+    assert np.array_equal(every_output(idefics.load(stored), feeds)[1], looked)
+
+
+def test_a_text_that_looks_at_what_a_perceiver_makes_has_no_places_to_look_at() -> None:
+    with pytest.raises(StageError) as caught:
+        idefics.signature(replace(MODEL, attention=True), SHAPE)
+    assert caught.value.reason == (
+        "idefics-tiny keeps no attention over the image: its text looks at what a perceiver makes of the "
+        "image, which has no places. With config: {use_resampler: false} it looks at the patches"
+    )
 
 
 def test_decoding_goes_on_behind_the_prompt_and_sees_the_image() -> None:

@@ -128,6 +128,8 @@ def test_a_block_is_timed_calls_and_the_noise_beside_them(worker: Child) -> None
     assert all(isinstance(ns, int) and ns > 0 for ns in [block["first_ns"], *block["latencies_ns"]])
     assert sorted(block["noise"]) == [
         "cpu_mhz",
+        "gpu_mhz",
+        "gpu_throttle",
         "involuntary_switches",
         "others_cpu_seconds",
         "steal_seconds",

@@ -139,10 +139,32 @@ def adapter(
 
 
 def over_the_image(attention: Any, special: int, columns: int) -> Any:
-    """Where the first token of a ViT looks: (batch, heads, tokens, tokens) as (batch, rows, columns), the mean
-    over the heads; `special` tokens stand before the patches."""
+    """Where the first token of a ViT looks: (batch, heads, tokens, tokens) as (batch, rows, columns), the
+    mean over the heads; `special` tokens stand before the patches."""
     patches = attention.mean(dim=1)[:, 0, special:]
     return patches.unflatten(1, (-1, columns))
+
+
+def from_words(attention: Any, columns: int) -> Any:
+    """Where each word looks: cross-attention to a ViT's states, (batch, heads, words, tokens), as (batch,
+    words, rows, columns), the mean over the heads, without the class token, which stands before the
+    patches."""
+    patches = attention.mean(dim=1)[:, :, 1:]
+    return patches.unflatten(2, (-1, columns))
+
+
+def watched(part: Module) -> Callable[[], Any]:
+    """What gives the weights, (batch, heads, words, tokens), with which an attention layer was last run.
+
+    For those that transformers does not put into a model's result. The layer returns them second.
+    """
+    kept: list[Any] = []
+
+    def keep(_layer: Module, _inputs: Any, result: Any) -> None:
+        kept[:] = result[1:2]
+
+    part.register_forward_hook(keep)
+    return kept.pop
 
 
 def require_image_size(model: Model, configured: int, size: int) -> None:

@@ -7,6 +7,7 @@ caption by greedy decoding? Of the encoder: the cosine of its states.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ _INPUTS = {
     _ENCODER: ("pixel_values",),
     _DECODER: ("input_ids", "attention_mask", "encoder_hidden_states"),
 }
+ATTENTION = (_RETRIEVAL, _DECODER)
+
 _OUTPUTS = {_RETRIEVAL: "itm_score", _ENCODER: "last_hidden_state", _DECODER: "logits"}
 # The part of a captioner that is a task's module, with its class and its part of the config.
 _PARTS = {
@@ -72,7 +75,7 @@ def load(model: Model) -> Module:
     config = _pretrained.config(model, PRESETS, "BlipConfig")
     if model.task == _RETRIEVAL:
         module = _pretrained.weights(model, transformers.BlipForImageTextRetrieval, config)
-        return _adapted(model, module)
+        return _adapted(model, module, "text_encoder")
     if model.lora:
         raise StageError(f"LoRA adapters fit a whole BLIP, and {model.task} is a part of one")
     part, architecture, _ = _PARTS[model.task]
@@ -94,7 +97,9 @@ def save(module: Module, folder: Path) -> None:
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:
     """Retrieval: token ids and mask (batch, sequence_length) and images to the two scores of each pair,
     (batch, 2), the second one for a match. Encoder: images to states (batch, patches + 1, size). Decoder:
-    tokens and such states to logits (batch, sequence_length, vocabulary).
+    tokens and such states to logits (batch, sequence_length, vocabulary). Where the model keeps its
+    attention, also where each token looks in the last cross-attention, (batch, sequence_length, rows,
+    columns).
 
     Raises StageError where the model does not take images of that size or texts of that length.
     """
@@ -104,9 +109,10 @@ def signature(model: Model, shape: Mapping[str, int]) -> Signature:
         specs |= _text_specs(model, getattr(config, "text_config", config), shape)
     if model.task == _ENCODER or _is_whole(config):
         specs |= _image_specs(model, getattr(config, "vision_config", config), shape["image_size"])
+    outputs = (_OUTPUTS[model.task], *(["attention"] if model.attention else []))
     return Signature(
         inputs=tuple(specs[name] for name in _INPUTS[model.task]),
-        outputs=(specs[_OUTPUTS[model.task]],),
+        outputs=tuple(specs[name] for name in outputs),
     )
 
 
@@ -164,8 +170,19 @@ def _is_whole(config: Any) -> bool:
     return hasattr(config, "vision_config")
 
 
-def _adapted(model: Model, module: Module) -> Module:
-    return _pretrained.adapter(module, _INPUTS[model.task], (_OUTPUTS[model.task],))
+def _adapted(model: Model, module: Module, text: str = "bert") -> Module:
+    """The module by its task's inputs and outputs; `text` is its part that reads text, and the image."""
+    inputs, outputs = _INPUTS[model.task], (_OUTPUTS[model.task],)
+    if not model.attention:
+        return _pretrained.adapter(module, inputs, outputs)
+    looked = _pretrained.watched(getattr(module, text).encoder.layer[-1].crossattention.self)
+
+    def attend(_result: Any) -> Any:
+        weights = looked()
+        # Images are squares, and a decoder that was saved by itself does not say of which size.
+        return _pretrained.from_words(weights, columns=math.isqrt(weights.shape[-1] - 1))
+
+    return _pretrained.adapter(module, inputs, outputs, attend)
 
 
 def _match_probability(scores: Array) -> Array:
@@ -212,8 +229,10 @@ def _image_specs(model: Model, vision: Any, size: int) -> dict[str, TensorSpec]:
         raise StageError(
             f"{model.name} takes images of {vision.image_size} pixels, and the suite's image_size is {size}"
         )
-    states = ("batch", (size // vision.patch_size) ** 2 + 1, vision.hidden_size)
+    side = size // vision.patch_size
+    states = ("batch", side**2 + 1, vision.hidden_size)
     return {
+        "attention": TensorSpec("attention", "float32", ("batch", "sequence_length", side, side)),
         # BlipVisionConfig has no number of channels: its convolution takes three.
         "pixel_values": TensorSpec("pixel_values", "float32", ("batch", 3, size, size)),
         "last_hidden_state": TensorSpec("last_hidden_state", "float32", states),
@@ -231,6 +250,7 @@ def _text_specs(model: Model, text: Any, shape: Mapping[str, int]) -> dict[str, 
         )
     tokens, states = ("batch", "sequence_length"), ("batch", "encoder_length", text.encoder_hidden_size)
     return {
+        "attention": TensorSpec("attention", "float32", (*tokens, "rows", "columns")),
         "encoder_hidden_states": TensorSpec("encoder_hidden_states", "float32", states),
         "input_ids": TensorSpec("input_ids", "int64", tokens),
         "attention_mask": TensorSpec("attention_mask", "int64", tokens),

@@ -84,6 +84,8 @@ _THINGS = (
 )
 PROMPTS = tuple(template.format(thing) for template in _TEMPLATES for thing in _THINGS)
 
+ATTENTION = (_ZERO_SHOT, _IMAGES)
+
 _ARCHITECTURES = {
     _ZERO_SHOT: "CLIPModel",
     _IMAGES: "CLIPVisionModelWithProjection",
@@ -109,8 +111,19 @@ def load(model: Model) -> Module:
 
     _pretrained.quiet()
     architecture = getattr(transformers, _ARCHITECTURES[model.task])
-    module = _pretrained.weights(model, architecture, _config(model))
-    return _pretrained.adapter(module, _INPUTS[model.task], _OUTPUTS[model.task])
+    config = _config(model)
+    if not model.attention:
+        module = _pretrained.weights(model, architecture, config)
+        return _pretrained.adapter(module, _INPUTS[model.task], _OUTPUTS[model.task])
+    vision = _pretrained.keeping_attention(_vision(config))
+    module = _pretrained.weights(model, architecture, config)
+    columns = vision.image_size // vision.patch_size
+
+    def attend(result: Any) -> Any:
+        tower = getattr(result, "vision_model_output", result)
+        return _pretrained.over_the_image(tower.attentions[-1], special=1, columns=columns)
+
+    return _pretrained.adapter(module, _INPUTS[model.task], _OUTPUTS[model.task], attend)
 
 
 def save(module: Module, folder: Path) -> None:
@@ -120,13 +133,16 @@ def save(module: Module, folder: Path) -> None:
 
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:
     """Images (batch, channels, height, width) and texts (captions, sequence_length) to the scores of each
-    image for each caption, (batch, captions), and the embeddings. A text tower's texts are its batch."""
+    image for each caption, (batch, captions), and the embeddings. A text tower's texts are its batch.
+
+    Where the model keeps its attention, also where the class token of an image looks in the last layer,
+    (batch, rows, columns).
+    """
     config = _config(model)
     texts = "batch" if model.task == _TEXTS else "captions"
     specs: dict[str, TensorSpec] = {}
     if model.task != _TEXTS:
-        vision = getattr(config, "vision_config", config)
-        specs |= _image_specs(model, vision, shape["image_size"])
+        specs |= _image_specs(model, _vision(config), shape["image_size"])
     if model.task != _IMAGES:
         specs |= _text_specs(model, getattr(config, "text_config", config), texts, shape)
     scores = TensorSpec("logits_per_image", "float32", ("batch", "captions"))
@@ -135,9 +151,10 @@ def signature(model: Model, shape: Mapping[str, int]) -> Signature:
         "text_embeds": TensorSpec("text_embeds", "float32", (texts, config.projection_dim)),
         "image_embeds": TensorSpec("image_embeds", "float32", ("batch", config.projection_dim)),
     }
+    outputs = (*_OUTPUTS[model.task], *(["attention"] if model.attention else []))
     return Signature(
         inputs=tuple(specs[name] for name in _INPUTS[model.task]),
-        outputs=tuple(specs[name] for name in _OUTPUTS[model.task]),
+        outputs=tuple(specs[name] for name in outputs),
     )
 
 
@@ -187,13 +204,22 @@ def _config(model: Model) -> Any:
     return getattr(config, _CONFIGS.get(model.task, ""), config)
 
 
+def _vision(config: Any) -> Any:
+    """The image tower's part of a config of both, or the config of that tower."""
+    return getattr(config, "vision_config", config)
+
+
 def _image_specs(model: Model, vision: Any, size: int) -> dict[str, TensorSpec]:
     if vision.image_size != size:
         raise StageError(
             f"{model.name} takes images of {vision.image_size} pixels, and the suite's image_size is {size}"
         )
     axes = ("batch", vision.num_channels, size, size)
-    return {"pixel_values": TensorSpec("pixel_values", "float32", axes)}
+    side = size // vision.patch_size
+    return {
+        "pixel_values": TensorSpec("pixel_values", "float32", axes),
+        "attention": TensorSpec("attention", "float32", ("batch", side, side)),
+    }
 
 
 def _text_specs(model: Model, text: Any, texts: str, shape: Mapping[str, int]) -> dict[str, TensorSpec]:

@@ -21,6 +21,8 @@ REQUIRES = ("torch", "transformers", "PIL")
 TASKS: Mapping[str, Mapping[str, int]] = {"image-text-to-text": {"image_size": 224, "sequence_length": 32}}
 DYNAMIC: Mapping[str, tuple[int, int]] = {"sequence_length": (12, 9)}
 
+ATTENTION = tuple(TASKS)
+
 # The hub's configs of these names, so that random weights need no hub, but for one value: there, the gates
 # are zero when training begins, and no output would depend on the image.
 _9B = {
@@ -50,7 +52,13 @@ def load(model: Model) -> Module:
     import transformers
 
     _pretrained.quiet()
-    return _reader(_pretrained.weights(model, transformers.IdeficsForVisionText2Text, _config(model)))
+    config = _config(model)
+    if not model.attention:
+        return _reader(_pretrained.weights(model, transformers.IdeficsForVisionText2Text, config))
+    config = _pretrained.keeping_attention(config)
+    module = _pretrained.weights(model, transformers.IdeficsForVisionText2Text, config)
+    vision = config.vision_config
+    return _reader(module, columns=vision.image_size // vision.patch_size)
 
 
 def save(module: Module, folder: Path) -> None:
@@ -62,7 +70,9 @@ def signature(model: Model, shape: Mapping[str, int]) -> Signature:
     """Token ids (batch, sequence_length) with their mask, one image each (batch, 1, channels, height, width)
     and which tokens see it (batch, sequence_length, 1), to logits (batch, sequence_length, vocabulary).
 
-    Raises StageError where the model does not take images of that size or prompts of that length.
+    Where the model keeps its attention, also where each token looks in the last cross-attention, (batch,
+    sequence_length, rows, columns). Raises StageError where the model does not take images of that size or
+    prompts of that length.
     """
     config = _config(model)
     size, length, vision = shape["image_size"], shape["sequence_length"], config.vision_config
@@ -77,6 +87,8 @@ def signature(model: Model, shape: Mapping[str, int]) -> Signature:
         )
     tokens = ("batch", "sequence_length")
     words = config.vocab_size + config.additional_vocab_size
+    side = size // vision.patch_size
+    attention = TensorSpec("attention", "float32", (*tokens, side, side))
     return Signature(
         inputs=(
             TensorSpec("input_ids", "int64", tokens),
@@ -84,7 +96,10 @@ def signature(model: Model, shape: Mapping[str, int]) -> Signature:
             TensorSpec("pixel_values", "float32", ("batch", 1, vision.num_channels, size, size)),
             TensorSpec("image_attention_mask", "int64", (*tokens, 1)),
         ),
-        outputs=(TensorSpec("logits", "float32", (*tokens, words)),),
+        outputs=(
+            TensorSpec("logits", "float32", (*tokens, words)),
+            *([attention] if model.attention else []),
+        ),
     )
 
 
@@ -137,9 +152,15 @@ def _pixels(model: Model, samples: Sequence[Sample], size: int) -> Array:
     return np.ascontiguousarray(pixels, dtype=np.float32)[:, None]
 
 
-def _reader(module: Module) -> Module:
-    """A module that takes the inputs by position and keeps no past; the one of transformers is `model`."""
+def _reader(module: Module, columns: int = 0) -> Module:
+    """A module that takes the inputs by position and keeps no past; the one of transformers is `model`.
+
+    Of `columns` of patches, where there are some, it says where each token looks; what does not see the image
+    looks nowhere.
+    """
     import torch
+
+    looked = _pretrained.watched(module.model.gated_cross_attn_layers[-1].cross_attn) if columns else None
 
     class Reader(torch.nn.Module):  # type: ignore[misc,name-defined,unused-ignore]  # torch is untyped here
         def __init__(self) -> None:
@@ -154,10 +175,20 @@ def _reader(module: Module) -> Module:
                 image_attention_mask=sees,
                 use_cache=False,
             )
-            return (result.logits,)
+            if looked is None:
+                return (result.logits,)
+            over = _pretrained.from_words(looked(), columns)
+            return (result.logits, over * sees.unsqueeze(-1).to(over.dtype))
 
     return Reader().eval()
 
 
 def _config(model: Model) -> Any:
-    return _pretrained.config(model, PRESETS, "IdeficsConfig")
+    """Raises StageError where attention over the image is asked for, and the text looks at none."""
+    config = _pretrained.config(model, PRESETS, "IdeficsConfig")
+    if model.attention and config.use_resampler:
+        raise StageError(
+            f"{model.name} keeps no attention over the image: its text looks at what a perceiver makes of "
+            "the image, which has no places. With config: {use_resampler: false} it looks at the patches"
+        )
+    return config

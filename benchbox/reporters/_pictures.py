@@ -19,6 +19,8 @@ MAX_CASES = 12
 
 # Pixels of a side at least: what is kept is smaller.
 _SIDE = 168
+# Differences below this share of the span stay faint; above it, the largest one has full colour.
+_FAINT = 0.1
 # How much of the map's colour lies over the image.
 _OPACITY = 0.6
 
@@ -49,7 +51,7 @@ class Attended:
 
 def of(runs: Any, group: Group, most: int = MAX_CASES) -> list[Attended]:
     """The cases of a group that kept their attention, the baseline aside: it is its own reference."""
-    found = []
+    found: list[Attended] = []
     for number, row, label in zip(group.numbers, group.rows, group.labels, strict=True):
         if row["is_baseline"] or len(found) == most:
             continue
@@ -78,13 +80,15 @@ def _pictures(kept: Sequence[Attention]) -> Iterator[Picture]:
         least = float(reference.min())
         span = float(reference.max()) - least or 1.0
         away = (candidate - reference) / span
+        error = float(np.abs(away).max())
+        shades = away / max(error, _FAINT)
         yield Picture(
             label=one.label,
             image=_uri(image),
             reference=_uri(_over(image, (reference - least) / span, "Viridis")),
             candidate=_uri(_over(image, (candidate - least) / span, "Viridis")),
-            difference=_uri(_over(image, (away + 1) / 2, "RdBu_r")),
-            error=float(np.abs(away).max()),
+            difference=_uri(_over(image, (shades + 1) / 2, "RdBu_r")),
+            error=error,
         )
 
 
