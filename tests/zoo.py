@@ -9,6 +9,7 @@ The table is made from the records alone; `--readme` puts it between the markers
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs, tells, and judges."""
     given = _parse(arguments)
     started = time.monotonic()
-    records = [record for suite in _suites(given.only) for record in _run(suite, given.results)]
+    records = _recorded(given.results) if given.redraw else _measured(given.only, given.results)
     seconds = time.monotonic() - started
     text = table(records)
     print(text)
@@ -56,9 +57,20 @@ def table(records: Sequence[Record]) -> str:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results"), help="where records go")
+    parser.add_argument("--redraw", action="store_true", help="run nothing: take the records in --results")
     parser.add_argument("--readme", type=Path, help="file whose table is renewed")
     parser.add_argument("--only", action="append", default=[], help="families (file names of suites/small)")
     return parser.parse_args(arguments)
+
+
+def _measured(only: Sequence[str], results: Path) -> list[Record]:
+    return [record for suite in _suites(only) for record in _run(suite, results)]
+
+
+def _recorded(results: Path) -> list[Record]:
+    """What earlier runs have left in a folder."""
+    folders = sorted(folder for folder in results.iterdir() if folder.is_dir())
+    return [record for folder in folders for record in store.load(folder).records]
 
 
 def _suites(only: Sequence[str]) -> list[Path]:
@@ -106,7 +118,7 @@ def _agreement(record: Record) -> str:
     if parity.precision == "fp32":
         said = f"{max(errors):.0e}" if errors else ""
     else:
-        said = f"cos {min(cosines):.4f}" if cosines else ""
+        said = f"cos {math.floor(min(cosines) * 1e5) / 1e5:.5f}" if cosines else ""  # never rounded up to 1
     metric = next(((n, v) for n, v in parity.metrics.items() if n.endswith("agreement")), None)
     return f"{said}, {metric[0].removesuffix('_agreement')} {metric[1]:.0%}" if metric else said
 
