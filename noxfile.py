@@ -55,6 +55,7 @@ def perf(session: nox.Session) -> None:
     session.install(*PINNED, "-e", ".[cpu,test]")
     session.run("pytest", "tests/perf", "--benchmark-enable")
     session.run("python", "tests/perf/against_bare_loop.py", *session.posargs)
+    session.run("python", "tests/perf/against_itself.py")
 
 
 @nox.session
