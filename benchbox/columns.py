@@ -133,6 +133,7 @@ _PARITY = (
     "inf_count", "parity_samples", "parity_reasons", "noise_floor",
 )  # fmt: skip
 _NO_ARTIFACT = (None,) * len(_ARTIFACT)
+_NO_OUTPUTS: tuple[tuple[Any, ...], ...] = ((),) * 7
 _NO_PARITY = (*[None] * 8, "", None)
 
 
@@ -195,23 +196,28 @@ def _of_artifact(artifact: Artifact) -> Cells:
 
 def _of_parity(parity: Parity) -> Cells:
     """As `_PARITY` names them: the worst over outputs and shapes."""
-    outputs = parity.outputs
+    taken = [
+        (o.max_abs_error, o.mean_abs_error, o.max_rel_error, o.cosine, o.sqnr_db, o.nan_count, o.inf_count)
+        for o in parity.outputs
+    ]
+    largest, mean, relative, cosines, ratios, nans, infs = zip(*taken, strict=True) if taken else _NO_OUTPUTS
+    # An output without any error has no ratio to offer.
+    ratios = tuple([ratio for ratio, error in zip(ratios, largest, strict=True) if error != 0])
     return (
-        _worst([output.max_abs_error for output in outputs], max),
-        _worst([output.mean_abs_error for output in outputs], max),
-        _worst([output.max_rel_error for output in outputs], max),
-        _worst([output.cosine for output in outputs], min),
-        # An output without any error has no ratio to offer.
-        _worst([output.sqnr_db for output in outputs if output.max_abs_error != 0], min),
-        min(_MOST, sum([output.nan_count for output in outputs])),
-        min(_MOST, sum([output.inf_count for output in outputs])),
+        _worst(largest, max),
+        _worst(mean, max),
+        _worst(relative, max),
+        _worst(cosines, min),
+        _worst(ratios, min),
+        min(_MOST, sum(nans)),
+        min(_MOST, sum(infs)),
         parity.samples,
         "; ".join(parity.reasons),
         parity.noise_floor if math.isfinite(parity.noise_floor) else None,
     )
 
 
-def _worst(values: list[Any], pick: Callable[[list[float]], float]) -> float | None:
+def _worst(values: tuple[Any, ...], pick: Callable[[tuple[float, ...]], float]) -> float | None:
     """None where any of them is not a number."""
     return None if not values or None in values else pick(values)
 

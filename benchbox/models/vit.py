@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
-from benchbox.errors import StageError
 from benchbox.models import _classes, _pretrained
 from benchbox.schema import Model
 
@@ -70,10 +69,7 @@ def signature(model: Model, shape: Mapping[str, int]) -> Signature:
     """`pixel_values` (batch, channels, height, width) to logits, or to hidden states and pooled output."""
     config = _config(model)
     size = shape["image_size"]
-    if config.image_size != size:
-        raise StageError(
-            f"{model.name} takes images of {config.image_size} pixels, and the suite's image_size is {size}"
-        )
+    _pretrained.require_image_size(model, config.image_size, size)
     side = size // config.patch_size
     tokens = side**2 + 1
     heads = {
