@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchbox import gradient, plugins
+from benchbox import arrays, gradient, plugins
 from benchbox.cache import Cache, Entry, hash_file
 from benchbox.contract import ExportJob, Feeds, Host, Module, Outputs, PassJob, Run, Sample, Split
 from benchbox.errors import StageError
@@ -205,7 +205,7 @@ def _reference(case: Case, samples: int, directions: int, folder: Path) -> Mappi
     module = _module(case.model.family, _Frozen(case.model))
     family = plugins.load("models", case.model.family)
     names = [spec.name for spec in family.signature(case.model, case.shape).outputs]
-    np.savez(folder / "timing.npz", **_prefixed("", next(_stream(case, "timing", [case.shape])).feeds))
+    np.savez(folder / "timing.npz", **dict(next(_stream(case, "timing", [case.shape])).feeds))
     shapes = parity_shapes(case, samples)
     noise_floor = 0.0
     for index, batch in enumerate(_stream(case, "parity", shapes)):
@@ -213,9 +213,9 @@ def _reference(case: Case, samples: int, directions: int, folder: Path) -> Mappi
         noise_floor = max(noise_floor, noise)
         np.savez(
             folder / f"parity-{index}.npz",
-            **_prefixed("in:", batch.feeds),
-            **_prefixed("out:", outputs),
-            **_prefixed("roll:", _rolled(case, partial(_run, module, names), batch.feeds)),
+            **arrays.prefixed("in:", batch.feeds),
+            **arrays.prefixed("out:", outputs),
+            **arrays.prefixed("roll:", _rolled(case, partial(_run, module, names), batch.feeds)),
             **({} if batch.labels is None else {"labels": batch.labels}),
         )
     if directions:
@@ -436,7 +436,3 @@ def _resolved(plugin: Any, step: Step, host: Host) -> Any:
     given = plugins.options(plugin, step.options)
     resolve: Callable[[Any, Host], Any] | None = getattr(plugin, "resolve", None)
     return resolve(given, host) if resolve else given
-
-
-def _prefixed(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{prefix}{name}": array for name, array in arrays.items()}

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchbox import arrays
+
 if TYPE_CHECKING:
     from benchbox.contract import Array, Feeds, Outputs, Run
 else:
@@ -47,31 +49,28 @@ class Probe:
         """Writes an .npz that `load` reads."""
         import numpy as np
 
-        arrays: dict[str, Any] = {f"in:{name}": array for name, array in self.feeds.items()}
-        arrays |= {f"cotangent:{name}": array for name, array in self.cotangents.items()}
-        for name in self.directions[0]:
-            arrays[f"direction:{name}"] = np.stack([d[name] for d in self.directions])
-        np.savez(file, derivatives=np.asarray(self.derivatives), step=np.asarray(self.step), **arrays)
+        stacked = {name: np.stack([d[name] for d in self.directions]) for name in self.directions[0]}
+        np.savez(
+            file,
+            derivatives=np.asarray(self.derivatives),
+            step=np.asarray(self.step),
+            **arrays.prefixed("in:", self.feeds),
+            **arrays.prefixed("cotangent:", self.cotangents),
+            **arrays.prefixed("direction:", stacked),
+        )
 
     @classmethod
     def load(cls, file: Path) -> Probe:
         """The inverse of `save`; objects are refused."""
-        import numpy as np
-
-        with np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-
-        def kind(prefix: str) -> dict[str, Array]:
-            return {name[len(prefix) :]: a for name, a in arrays.items() if name.startswith(prefix)}
-
-        stacked = kind("direction:")
-        count = len(arrays["derivatives"])
+        stored = arrays.load(file)
+        stacked = arrays.under("direction:", stored)
+        count = len(stored["derivatives"])
         return cls(
-            feeds=kind("in:"),
+            feeds=arrays.under("in:", stored),
             directions=[{name: a[index] for name, a in stacked.items()} for index in range(count)],
-            cotangents=kind("cotangent:"),
-            derivatives=[float(value) for value in arrays["derivatives"]],
-            step=float(arrays["step"]),
+            cotangents=arrays.under("cotangent:", stored),
+            derivatives=[float(value) for value in stored["derivatives"]],
+            step=float(stored["step"]),
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchbox import attention, environment, gradient, measure, memory, parity, plugins
+from benchbox import arrays, attention, environment, gradient, measure, memory, parity, plugins
 from benchbox.contract import Array, Evidence, Feeds, Outputs, Session, SessionJob
 from benchbox.gradient import GRADIENT
 from benchbox.process import Handler, Message
@@ -64,7 +64,7 @@ class Worker:
         self._artifact = Artifact.of(message["artifact"])
         self._reference = Path(message["reference"])
         plugin = plugins.load("backends", self._case.backend.word)
-        feeds = load_arrays(self._reference / "timing.npz")
+        feeds = arrays.load(self._reference / "timing.npz")
         watch = measure.Stopwatch.start()
         self._session = plugin.open(self._job(message, plugin))
         self._call = self._session.prepare(feeds)
@@ -110,9 +110,9 @@ class Worker:
             noise_floor=message["noise_floor"],
             samples=message["samples"],
         )
-        outputs, metrics, reasons = self._compare(message["shapes"])
-        judged = parity.judge(outputs, metrics, gate, reasons, self._gradient_error())
-        judged = replace(judged, attention=self._attention())
+        seen = self._compare(message["shapes"])
+        judged = parity.judge(seen.outputs, seen.metrics, gate, seen.reasons, self._gradient_error())
+        judged = replace(judged, attention=seen.attention)
         return {"parity": asdict(judged), "placement": dict(self._session.placement())}
 
     def _job(self, message: Message, plugin: Any) -> SessionJob:
@@ -141,13 +141,12 @@ class Worker:
             noise=noise,
         )
 
-    def _compare(
-        self, shapes: list[Mapping[str, int]]
-    ) -> tuple[list[OutputParity], dict[str, float], list[str]]:
+    def _compare(self, shapes: list[Mapping[str, int]]) -> Compared:
         family = plugins.load("models", self._case.model.family)
         by_shape: dict[str, tuple[Mapping[str, int], list[tuple[Outputs, Outputs]]]] = {}
         sums: dict[str, float] = {}
         reasons: list[str] = []
+        maps: tuple[Attention, ...] = ()
         for index, shape in enumerate(shapes):
             stored = Stored.read(self._reference / f"parity-{index}.npz")
             candidate = self._session.run(stored.feeds)
@@ -155,19 +154,14 @@ class Worker:
             if wrong:
                 reasons += [f"at {_label(shape)}: {text}" for text in wrong]
                 continue
+            maps = maps or attention.kept(stored.feeds, stored.outputs, candidate)
             by_shape.setdefault(str(shape), (shape, []))[1].append((stored.outputs, candidate))
             for name, value in family.metrics(self._case.model, self._evidence(stored, candidate)).items():
                 sums[name] = sums.get(name, 0.0) + value * shape["batch"]
         samples = sum(shape["batch"] * len(pairs) for shape, pairs in by_shape.values())
         outputs = [o for shape, pairs in by_shape.values() for o in _outputs(shape, pairs)]
-        return outputs, {name: total / samples for name, total in sums.items()}, sorted(set(reasons))
-
-    def _attention(self) -> tuple[Attention, ...]:
-        """The maps of a model that gives them, of the first batch."""
-        if not self._case.model.attention:
-            return ()
-        stored = Stored.read(self._reference / "parity-0.npz")
-        return attention.kept(stored.feeds, stored.outputs, self._session.run(stored.feeds))
+        metrics = {name: total / samples for name, total in sums.items()}
+        return Compared(outputs, metrics, sorted(set(reasons)), maps)
 
     def _gradient_error(self) -> float | None:
         """Directional derivatives against the reference's; None where the suite does not ask for them."""
@@ -192,6 +186,16 @@ class Worker:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What the candidate said beside the reference, over all shapes; `attention` is of the first batch."""
+
+    outputs: list[OutputParity]
+    metrics: Mapping[str, float]
+    reasons: list[str]
+    attention: tuple[Attention, ...]
+
+
+@dataclass(frozen=True)
 class Stored:
     """One batch of the reference, as the builder stored it."""
 
@@ -203,12 +207,9 @@ class Stored:
     @classmethod
     def read(cls, path: Path) -> Stored:
         """The arrays of a `parity-<i>.npz`, told apart by what their names begin with."""
-        arrays = load_arrays(path)
-
-        def kind(prefix: str) -> dict[str, Array]:
-            return {name[len(prefix) :]: a for name, a in arrays.items() if name.startswith(prefix)}
-
-        return cls(kind("in:"), kind("out:"), kind("roll:"), arrays.get("labels"))
+        stored = arrays.load(path)
+        feeds, outputs, rolled = (arrays.under(prefix, stored) for prefix in ("in:", "out:", "roll:"))
+        return cls(feeds, outputs, rolled, stored.get("labels"))
 
 
 def _label(shape: Mapping[str, int]) -> str:
@@ -220,14 +221,6 @@ def _readings(block: Block) -> list[float]:
     if len(block.latencies_ns) == 1:
         return [block.first_ns, block.latencies_ns[0]]
     return [median(block.latencies_ns)]
-
-
-def load_arrays(path: Path) -> Feeds:
-    """The arrays of an .npz file by name; objects are refused."""
-    import numpy as np
-
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
 
 
 def _wrong_shapes(reference: Outputs, candidate: Outputs) -> list[str]:

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 
 import cases
-from benchbox import build, cache
+from benchbox import arrays, build, cache
 from benchbox.cache import Cache
 from benchbox.contract import Host
 from benchbox.errors import StageError
 from benchbox.rounds import Ready
 from benchbox.schema import Case, Dataset, Step
-from benchbox.worker import load_arrays
 
 torch = pytest.importorskip("torch")
 
@@ -178,8 +177,8 @@ def test_a_reference_has_feeds_and_outputs_at_every_shape(ready: Callable[[Case]
     assert [shape["batch"] for shape in content["shapes"]] == [3, 2, 1]
     assert content["samples"] == 6
     assert 0.0 <= content["noise_floor"] < 1e-5
-    assert load_arrays(made.reference / "timing.npz")["pixel_values"].shape == (2, 3, 32, 32)
-    first = load_arrays(made.reference / "parity-0.npz")
+    assert arrays.load(made.reference / "timing.npz")["pixel_values"].shape == (2, 3, 32, 32)
+    first = arrays.load(made.reference / "parity-0.npz")
     assert {name: array.shape for name, array in first.items()} == {
         "in:pixel_values": (3, 3, 32, 32),
         "out:logits": (3, 10),
@@ -188,11 +187,11 @@ def test_a_reference_has_feeds_and_outputs_at_every_shape(ready: Callable[[Case]
 
 def test_timing_and_parity_are_different_images(ready: Callable[[Case], Ready]) -> None:
     made = ready(ONNX)
-    timed = load_arrays(made.reference / "timing.npz")["pixel_values"][0]
+    timed = arrays.load(made.reference / "timing.npz")["pixel_values"][0]
     seen = [
         image
         for index in range(len(made.reference_content["shapes"]))
-        for image in load_arrays(made.reference / f"parity-{index}.npz")["in:pixel_values"]
+        for image in arrays.load(made.reference / f"parity-{index}.npz")["in:pixel_values"]
     ]
     assert len(seen) == 4
     assert len({image.tobytes() for image in [timed, *seen]}) == 5

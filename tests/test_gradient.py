@@ -11,14 +11,13 @@ import onnx
 import pytest
 
 import cases
-from benchbox import build, gradient, parity
+from benchbox import arrays, build, gradient, parity
 from benchbox.cache import Cache
 from benchbox.contract import Feeds, Outputs
 from benchbox.errors import StageError
 from benchbox.gradient import Probe
 from benchbox.rounds import Ready
 from benchbox.schema import DEFAULT_TOLERANCES, Case, Tolerance
-from benchbox.worker import load_arrays
 
 X = {"x": np.linspace(0.5, 1.5, 12, dtype=np.float32).reshape(3, 4)}
 
@@ -165,4 +164,4 @@ def test_the_directions_are_part_of_the_reference_s_key() -> None:
 def test_a_reference_without_directions_has_no_probe(ready: Callable[[Case], Ready]) -> None:
     folder = ready(VIT).reference
     assert not (folder / gradient.GRADIENT).exists()
-    assert "in:pixel_values" in load_arrays(folder / "parity-0.npz")
+    assert "in:pixel_values" in arrays.load(folder / "parity-0.npz")

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import cases
+from benchbox import arrays
 from benchbox.errors import StageError, Unavailable
 from benchbox.process import Child, Limits
 from benchbox.rounds import Ready
 from benchbox.schema import DEFAULT_TOLERANCES, Block, Case
-from benchbox.worker import _readings, load_arrays
+from benchbox.worker import _readings
 
 MIB = 2**20
 
@@ -69,10 +70,10 @@ def verify_against(made: Ready, folder: Path, change: Callable[[dict[str, Any]],
     """The verdict of a fresh worker where the arrays of the first parity file have been changed."""
     (folder / "timing.npz").write_bytes((made.reference / "timing.npz").read_bytes())
     for index in range(len(made.reference_content["shapes"])):
-        arrays = dict(load_arrays(made.reference / f"parity-{index}.npz"))
+        stored = arrays.load(made.reference / f"parity-{index}.npz")
         if index == 0:
-            change(arrays)
-        np.savez(folder / f"parity-{index}.npz", **arrays)
+            change(stored)
+        np.savez(folder / f"parity-{index}.npz", **stored)
     child = Child("benchbox.worker", Limits(timeout_seconds=60))
     try:
         open_(child, made, reference=str(folder))
@@ -204,7 +205,7 @@ def test_arrays_with_objects_in_them_are_refused(tmp_path: Path) -> None:
     """Objects in an .npz are pickles."""
     np.savez(tmp_path / "x.npz", x=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):
-        load_arrays(tmp_path / "x.npz")
+        arrays.load(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize(

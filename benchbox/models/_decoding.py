@@ -40,11 +40,13 @@ def begun(feeds: Feeds) -> Feeds:
 def continued(
     feeds: Feeds, run: Run, following: Callable[[Feeds, Outputs, Array], Feeds] | None = None
 ) -> Array:
-    """The tokens (batch, steps) that greedy decoding without past writes behind the last real token of each
-    row; `following` is `appended` where it is not given."""
+    """The tokens (batch, steps) that greedy decoding writes behind the last real token of each row;
+    `following` is `appended` where it is not given. The mask may reach over a past that the logits do not
+    have."""
 
     def last_real(feeds: Feeds) -> Outputs:
-        return {"logits": _of_last_real(run(feeds)["logits"], feeds["attention_mask"])}
+        outputs = run(feeds)
+        return {**outputs, "logits": _of_last_real(outputs["logits"], feeds["attention_mask"])}
 
     return greedy(feeds, last_real, following or appended)
 
@@ -65,7 +67,7 @@ def _of_last_real(logits: Array, mask: Array) -> Array:
     """The logits (batch, 1, vocabulary) of the last token of each row that is no padding."""
     import numpy as np
 
-    last = np.maximum(mask.sum(axis=1) - 1, 0)
+    last = np.maximum(mask[:, -logits.shape[1] :].sum(axis=1) - 1, 0)
     rows: Array = logits[np.arange(len(last)), last][:, None]
     return rows
 

@@ -101,12 +101,13 @@ def _require_all(model: Model, architecture: Any, absent: Sequence[str]) -> None
 
 
 def save(module: Module, folder: Path) -> None:
-    """config.json and safetensors, as `from_pretrained` reads them; adapters that are attached beside
-    them."""
-    if _lora.attached(module):
-        _lora.save_adapters(module, folder)
-        module = _lora.without_adapters(module)
-    module.save_pretrained(folder)
+    """config.json and safetensors of the module's `model`, which is one of transformers, as `from_pretrained`
+    reads them; adapters that are attached beside them."""
+    model = module.model
+    if _lora.attached(model):
+        _lora.save_adapters(model, folder)
+        model = _lora.without_adapters(model)
+    model.save_pretrained(folder)
 
 
 def adapter(
@@ -136,6 +137,22 @@ def adapter(
             return (*(result[name] for name in outputs), attend(result))
 
     return Adapter().eval()
+
+
+def image_module(
+    model: Model, architecture: Any, its_config: Any, outputs: Sequence[str], *, special: int
+) -> Module:
+    """A ViT that takes `pixel_values` and returns the `outputs`; where the model keeps its attention, also
+    where its first token looks. `special` tokens stand before the patches."""
+    if not model.attention:
+        return adapter(weights(model, architecture, its_config), ["pixel_values"], outputs)
+    module = weights(model, architecture, keeping_attention(its_config))
+    columns = its_config.image_size // its_config.patch_size
+
+    def attend(result: Any) -> Any:
+        return over_the_image(result.attentions[-1], special=special, columns=columns)
+
+    return adapter(module, ["pixel_values"], outputs, attend)
 
 
 def over_the_image(attention: Any, special: int, columns: int) -> Any:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchbox.contract import Array, Evidence, Feeds, Module, Outputs, Run, Sample, Signature, TensorSpec
-from benchbox.errors import StageError
 from benchbox.models import _decoding, _past, _text
 from benchbox.schema import Model
 
@@ -49,6 +48,20 @@ class Sizes:
     start: int
     vocabulary: _text.Vocabulary
     positions: int | None = None
+
+    @classmethod
+    def of_bart(cls, config: Any, vocabulary: _text.Vocabulary, logits: int) -> Sizes:
+        """Of the descendants of BART, whose configs name these things alike."""
+        return cls(
+            layers=config.decoder_layers,
+            heads=config.decoder_attention_heads,
+            head_size=config.d_model // config.decoder_attention_heads,
+            hidden=config.d_model,
+            logits=logits,
+            start=config.decoder_start_token_id,
+            vocabulary=vocabulary,
+            positions=config.max_position_embeddings,
+        )
 
 
 def wrapped(module: Module, task: str) -> Module:
@@ -88,7 +101,9 @@ def signature(model: Model, shape: Mapping[str, int], sizes: Sizes) -> Signature
 
     Raises StageError for more tokens than the model has positions for.
     """
-    _require_positions(model, shape, sizes)
+    if sizes.positions is not None:
+        written = shape.get("past_length", 0) + shape.get("decoder_length", 0)
+        _text.require_positions(model, sizes.positions, max(shape["encoder_length"], written))
     if model.task == ENCODER:
         return Signature(
             inputs=tuple(
@@ -201,12 +216,3 @@ def _appended(feeds: Feeds, _outputs: Outputs, token: Array) -> Feeds:
 def _fed_back(feeds: Feeds, outputs: Outputs, token: Array) -> Feeds:
     """The token alone; the decoder's present is its past, and that of the encoder stays."""
     return {**feeds, "input_ids": token, **_past.fed_back(outputs)}
-
-
-def _require_positions(model: Model, shape: Mapping[str, int], sizes: Sizes) -> None:
-    written = shape.get("past_length", 0) + shape.get("decoder_length", 0)
-    longest = max(shape["encoder_length"], written)
-    if sizes.positions is not None and longest > sizes.positions:
-        raise StageError(
-            f"{model.name} has {sizes.positions} positions, and the suite asks for {longest} tokens"
-        )

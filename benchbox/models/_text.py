@@ -59,6 +59,12 @@ def tokens(model: Model, written: Sequence[str], length: int, vocabulary: Vocabu
     return padded(rows, length, vocabulary.pad)
 
 
+def require_positions(model: Model, positions: int, tokens: int) -> None:
+    """Raises StageError where the suite asks for more tokens than the model has positions for."""
+    if tokens > positions:
+        raise StageError(f"{model.name} has {positions} positions, and the suite asks for {tokens} tokens")
+
+
 def padded(rows: Sequence[Sequence[int]], length: int, pad: int) -> Tokens:
     """Rows of at most `length` ids each, padded on the right."""
     import numpy as np

@@ -7,7 +7,6 @@ Parity of a classifier: does the candidate name the same class? Texts are padded
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
@@ -45,6 +44,8 @@ _OUTPUTS = {
 # The places of [CLS], [SEP] and [MASK] in BERT's vocabularies; words come after them.
 _CLS, _SEP, _MASK = 101, 102, 103
 
+save = _pretrained.save
+
 
 def load(model: Model) -> Module:
     """The module with its task's head. Raises StageError where config or weights cannot be had."""
@@ -54,11 +55,6 @@ def load(model: Model) -> Module:
     architecture = getattr(transformers, _ARCHITECTURES[model.task])
     module = _pretrained.weights(model, architecture, _config(model))
     return _pretrained.adapter(module, _INPUTS, _OUTPUTS[model.task])
-
-
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors."""
-    _pretrained.save(module.model, folder)
 
 
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:

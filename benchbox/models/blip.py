@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Array, Evidence, Feeds, Module, Outputs, Run, Sample, Signature, TensorSpec
@@ -65,6 +64,8 @@ _PARTS = {
     _DECODER: ("text_decoder", "BlipTextLMHeadModel", "text_config"),
 }
 
+save = _pretrained.save  # of a part, that of the part
+
 
 def load(model: Model) -> Module:
     """The retrieval model, or a part of the captioner. Raises StageError where config or weights cannot be
@@ -87,11 +88,6 @@ def load(model: Model) -> Module:
         # A method, no module: the encoder is there for `derive`, and neither exported nor saved.
         module.encode = captioner.vision_model.forward
     return module
-
-
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors, of a part those of the part."""
-    _pretrained.save(module.model, folder)
 
 
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:
@@ -225,10 +221,7 @@ def _pixels(model: Model, samples: Sequence[Sample], size: int) -> Any:
 
 def _image_specs(model: Model, vision: Any, size: int) -> dict[str, TensorSpec]:
     """What images go in as and come out as."""
-    if vision.image_size != size:
-        raise StageError(
-            f"{model.name} takes images of {vision.image_size} pixels, and the suite's image_size is {size}"
-        )
+    _pretrained.require_image_size(model, vision.image_size, size)
     side = size // vision.patch_size
     states = ("batch", side**2 + 1, vision.hidden_size)
     return {

@@ -8,7 +8,6 @@ set are the samples' own captions, filled up with prompts that are made as the p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
@@ -104,6 +103,8 @@ _OUTPUTS = {
     _TEXTS: ("text_embeds",),
 }
 
+save = _pretrained.save
+
 
 def load(model: Model) -> Module:
     """Both towers, or one with its projection. Raises StageError where config or weights cannot be had."""
@@ -124,11 +125,6 @@ def load(model: Model) -> Module:
         return _pretrained.over_the_image(tower.attentions[-1], special=1, columns=columns)
 
     return _pretrained.adapter(module, _INPUTS[model.task], _OUTPUTS[model.task], attend)
-
-
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors."""
-    _pretrained.save(module.model, folder)
 
 
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:
@@ -210,10 +206,7 @@ def _vision(config: Any) -> Any:
 
 
 def _image_specs(model: Model, vision: Any, size: int) -> dict[str, TensorSpec]:
-    if vision.image_size != size:
-        raise StageError(
-            f"{model.name} takes images of {vision.image_size} pixels, and the suite's image_size is {size}"
-        )
+    _pretrained.require_image_size(model, vision.image_size, size)
     axes = ("batch", vision.num_channels, size, size)
     side = size // vision.patch_size
     return {

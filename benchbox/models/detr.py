@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Array, Evidence, Feeds, Module, Sample, Signature, TensorSpec
@@ -50,6 +49,8 @@ _SAME_OBJECT_IOU = 0.5
 # An area of no size, so that boxes of none overlap by 0 instead of by 0 / 0.
 _TINY_AREA = 1e-12
 
+save = _pretrained.save
+
 
 def load(model: Model) -> Module:
     """The module. Raises StageError where config or weights cannot be had, Unavailable without timm where
@@ -62,11 +63,6 @@ def load(model: Model) -> Module:
     except ImportError as error:
         raise Unavailable(f"the backbone of {model.source!r} needs timm", "pip install timm") from error
     return _pretrained.adapter(module, _INPUTS, _OUTPUTS)
-
-
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors."""
-    _pretrained.save(module.model, folder)
 
 
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:  # noqa: ARG001  # height and width are axes

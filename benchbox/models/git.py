@@ -7,7 +7,6 @@ given, and does greedy decoding from the begin token write the same caption?
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Evidence, Feeds, Module, Outputs, Run, Sample, Signature, TensorSpec
@@ -40,6 +39,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 # BERT's vocabulary, which GIT writes with, has its words behind the special tokens, of which 103 is the last.
 _FIRST_WORD = 104
 
+save = _pretrained.save
+
 
 def load(model: Model) -> Module:
     """The captioner. Raises StageError where config or weights cannot be had."""
@@ -48,11 +49,6 @@ def load(model: Model) -> Module:
     _pretrained.quiet()
     config = _config(model)
     return _captioner(_pretrained.weights(model, transformers.GitForCausalLM, config), _patches(config) + 1)
-
-
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors."""
-    _pretrained.save(module.model, folder)
 
 
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:
@@ -64,10 +60,7 @@ def signature(model: Model, shape: Mapping[str, int]) -> Signature:
     config = _config(model)
     size, length = shape["image_size"], shape["sequence_length"]
     vision = config.vision_config
-    if vision.image_size != size:
-        raise StageError(
-            f"{model.name} takes images of {vision.image_size} pixels, and the suite's image_size is {size}"
-        )
+    _pretrained.require_image_size(model, vision.image_size, size)
     if length > config.max_position_embeddings:
         raise StageError(
             f"{model.name} writes at most {config.max_position_embeddings} tokens, and the suite's "

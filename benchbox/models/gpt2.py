@@ -11,12 +11,9 @@ it would have without padding, wherever the padding is: behind the text, or betw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Array, Evidence, Feeds, Module, Outputs, Run, Sample, Signature, TensorSpec
-from benchbox.errors import StageError
 from benchbox.models import _decoding, _past, _pretrained, _text
 from benchbox.schema import Model
 
@@ -41,6 +38,8 @@ _TOTAL = "past_length + sequence_length"
 # What the feeds hold until `derive` makes the past of it.
 _PREFIX = "prefix_ids"
 
+save = _pretrained.save
+
 
 def load(model: Model) -> Module:
     """The module with the language model's head. Raises StageError where config or weights cannot be had."""
@@ -51,11 +50,6 @@ def load(model: Model) -> Module:
     return _decoder(module, with_past=model.task == _WITH_PAST)
 
 
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors."""
-    _pretrained.save(module.model, folder)
-
-
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:
     """Token ids (batch, sequence_length) and the mask over past and new tokens to logits; with past keys and
     values (batch, heads, past_length, size) to those of past and new tokens together.
@@ -64,10 +58,7 @@ def signature(model: Model, shape: Mapping[str, int]) -> Signature:
     """
     config = _config(model)
     length = shape["sequence_length"] + shape.get("past_length", 0)
-    if length > config.n_positions:
-        raise StageError(
-            f"{model.name} has {config.n_positions} positions, and the suite asks for {length} tokens"
-        )
+    _text.require_positions(model, config.n_positions, length)
     with_past = model.task == _WITH_PAST
     ids = TensorSpec("input_ids", "int64", ("batch", "sequence_length"))
     mask = TensorSpec("attention_mask", "int64", ("batch", _TOTAL if with_past else "sequence_length"))
@@ -110,8 +101,8 @@ def derive(model: Model, module: Module, feeds: Feeds, shape: Mapping[str, int])
 
 def rollout(model: Model, run: Run, feeds: Feeds) -> Outputs:
     """`tokens` (batch, steps) that greedy decoding writes after the last real token of each row."""
-    following = _fed_back if model.task == _WITH_PAST else _appended
-    return {"tokens": _decoding.greedy(feeds, partial(_last_real, run), following)}
+    following = _fed_back if model.task == _WITH_PAST else _decoding.appended
+    return {"tokens": _decoding.continued(feeds, run, following)}
 
 
 def metrics(model: Model, evidence: Evidence) -> Mapping[str, float]:
@@ -164,33 +155,12 @@ def _split(tokens: _text.Tokens, past: int, pad: int) -> tuple[_text.Tokens, _te
     return _text.padded(prefixes, past, pad), _text.padded(news, width - past, pad)
 
 
-def _appended(feeds: Feeds, _outputs: Outputs, token: Array) -> Feeds:
-    """Each row with its token behind its last real one, where padding begins."""
-    import numpy as np
-
-    ids, mask = feeds["input_ids"], feeds["attention_mask"]
-    rows, ends = np.arange(len(ids)), mask.sum(axis=1)
-    ids, mask = _joined(ids, token), _joined(mask, np.zeros_like(token))
-    ids[rows, ends] = token[:, 0]
-    mask[rows, ends] = 1
-    return {"input_ids": ids, "attention_mask": mask}
-
-
 def _fed_back(feeds: Feeds, outputs: Outputs, token: Array) -> Feeds:
     """The token alone, with what is present now as its past."""
     import numpy as np
 
     mask = _joined(feeds["attention_mask"], np.ones_like(token))
     return {"input_ids": token, "attention_mask": mask, **_past.fed_back(outputs)}
-
-
-def _last_real(run: Run, feeds: Feeds) -> Outputs:
-    """A run's outputs with the logits (batch, 1, vocabulary) of each row's last real token only."""
-    import numpy as np
-
-    outputs = run(feeds)
-    last = np.maximum(_mask_of_new(feeds).sum(axis=1) - 1, 0)
-    return {**outputs, "logits": outputs["logits"][np.arange(len(last)), last][:, None]}
 
 
 def _mask_of_new(feeds: Feeds) -> Array:

@@ -9,7 +9,6 @@ prompt, and does greedy decoding go on with the same tokens? A prompt is an imag
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Array, Evidence, Feeds, Module, Outputs, Run, Sample, Signature, TensorSpec
@@ -46,6 +45,8 @@ _IMAGE_AT = 2
 # The two marks and the image itself, beside the begin token and at least one of text.
 _LEAST_TOKENS = 5
 
+save = _pretrained.save
+
 
 def load(model: Model) -> Module:
     """The model with its language head. Raises StageError where config or weights cannot be had."""
@@ -61,11 +62,6 @@ def load(model: Model) -> Module:
     return _reader(module, columns=vision.image_size // vision.patch_size)
 
 
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors."""
-    _pretrained.save(module.model, folder)
-
-
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:
     """Token ids (batch, sequence_length) with their mask, one image each (batch, 1, channels, height, width)
     and which tokens see it (batch, sequence_length, 1), to logits (batch, sequence_length, vocabulary).
@@ -76,10 +72,7 @@ def signature(model: Model, shape: Mapping[str, int]) -> Signature:
     """
     config = _config(model)
     size, length, vision = shape["image_size"], shape["sequence_length"], config.vision_config
-    if vision.image_size != size:
-        raise StageError(
-            f"{model.name} takes images of {vision.image_size} pixels, and the suite's image_size is {size}"
-        )
+    _pretrained.require_image_size(model, vision.image_size, size)
     if not _LEAST_TOKENS <= length <= config.max_position_embeddings:
         raise StageError(
             f"{model.name} takes {_LEAST_TOKENS} to {config.max_position_embeddings} tokens, and the "

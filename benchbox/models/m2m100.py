@@ -8,7 +8,6 @@ language is forced. `[torch]` is the whole model, whichever part the task is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Feeds, Module, Sample, Signature
@@ -21,6 +20,7 @@ DYNAMIC = _seq2seq.DYNAMIC
 derive = _seq2seq.derive
 rollout = _seq2seq.rollout
 metrics = _seq2seq.metrics
+save = _pretrained.save
 
 # The hub's configs of these names, so that random weights need no hub.
 _LARGE = {"encoder_layers": 24, "decoder_layers": 24, "encoder_ffn_dim": 8192, "decoder_ffn_dim": 8192}
@@ -43,11 +43,6 @@ def load(model: Model) -> Module:
     return _seq2seq.wrapped(module, model.task)
 
 
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors of the whole model."""
-    _pretrained.save(module.model, folder)
-
-
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:
     """That of the task's part of an encoder-decoder."""
     return _seq2seq.signature(model, shape, _sizes(model))
@@ -60,18 +55,10 @@ def feeds(model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> 
 
 def _sizes(model: Model) -> _seq2seq.Sizes:
     config = _config(model)
-    return _seq2seq.Sizes(
-        layers=config.decoder_layers,
-        heads=config.decoder_attention_heads,
-        head_size=config.d_model // config.decoder_attention_heads,
-        hidden=config.d_model,
-        logits=config.vocab_size,
-        start=config.decoder_start_token_id,
-        vocabulary=_text.Vocabulary(
-            config.vocab_size, pad=config.pad_token_id, end=config.eos_token_id, first=_WORDS
-        ),
-        positions=config.max_position_embeddings,
+    vocabulary = _text.Vocabulary(
+        config.vocab_size, pad=config.pad_token_id, end=config.eos_token_id, first=_WORDS
     )
+    return _seq2seq.Sizes.of_bart(config, vocabulary, logits=config.vocab_size)
 
 
 def _config(model: Model) -> Any:

@@ -8,7 +8,6 @@ task is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Feeds, Module, Sample, Signature
@@ -21,6 +20,7 @@ DYNAMIC = _seq2seq.DYNAMIC
 derive = _seq2seq.derive
 rollout = _seq2seq.rollout
 metrics = _seq2seq.metrics
+save = _pretrained.save
 
 # The hub's configs of these names, so that random weights need no hub.
 _LAYER = {"layers": 6, "attention_heads": 8, "ffn_dim": 2048}
@@ -55,11 +55,6 @@ def load(model: Model) -> Module:
     return _seq2seq.wrapped(module, model.task)
 
 
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors of the whole model."""
-    _pretrained.save(module.model, folder)
-
-
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:
     """That of the task's part of an encoder-decoder."""
     return _seq2seq.signature(model, shape, _sizes(model))
@@ -72,18 +67,10 @@ def feeds(model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> 
 
 def _sizes(model: Model) -> _seq2seq.Sizes:
     config = _config(model)
-    return _seq2seq.Sizes(
-        layers=config.decoder_layers,
-        heads=config.decoder_attention_heads,
-        head_size=config.d_model // config.decoder_attention_heads,
-        hidden=config.d_model,
-        logits=config.decoder_vocab_size,
-        start=config.decoder_start_token_id,
-        vocabulary=_text.Vocabulary(
-            config.vocab_size - 1, pad=config.pad_token_id, end=config.eos_token_id, first=_WORDS
-        ),
-        positions=config.max_position_embeddings,
+    vocabulary = _text.Vocabulary(
+        config.vocab_size - 1, pad=config.pad_token_id, end=config.eos_token_id, first=_WORDS
     )
+    return _seq2seq.Sizes.of_bart(config, vocabulary, logits=config.decoder_vocab_size)
 
 
 def _config(model: Model) -> Any:

@@ -8,7 +8,6 @@ makes them, at a quarter of the image's resolution: scaling them up is not the m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
@@ -29,6 +28,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "nvidia/segformer-b5-finetuned-cityscapes-1024-1024": {**_B5, "num_labels": 19},
 }
 
+save = _pretrained.save
+
 
 def load(model: Model) -> Module:
     """The module with its head. Raises StageError where config or weights cannot be had."""
@@ -37,11 +38,6 @@ def load(model: Model) -> Module:
     _pretrained.quiet()
     module = _pretrained.weights(model, transformers.SegformerForSemanticSegmentation, _config(model))
     return _pretrained.adapter(module, ["pixel_values"], ["logits"])
-
-
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors."""
-    _pretrained.save(module.model, folder)
 
 
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:

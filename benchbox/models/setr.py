@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
@@ -56,17 +55,14 @@ _HEADS = {
     "semantic-segmentation-pup": _Head(convolutions=4, kernel_size=3),
 }
 
+save = _pretrained.save
+
 
 def load(model: Model) -> Module:
     """The encoder with its task's head. Raises StageError where config or weights cannot be had."""
     _pretrained.quiet()
     module = _pretrained.weights(model, _architecture(_HEADS[model.task]), _config(model))
     return _pretrained.adapter(module, ["pixel_values"], ["logits"])
-
-
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors."""
-    _pretrained.save(module.model, folder)
 
 
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:

@@ -6,7 +6,6 @@ Parity of a classifier: does the candidate name the same class (top-1), and the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
@@ -29,6 +28,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 _BICUBIC = 3
 
+save = _pretrained.save
+
 
 def load(model: Model) -> Module:
     """The module with its head. Raises StageError where config or weights cannot be had."""
@@ -37,11 +38,6 @@ def load(model: Model) -> Module:
     _pretrained.quiet()
     module = _pretrained.weights(model, transformers.SwinForImageClassification, _config(model))
     return _pretrained.adapter(module, ["pixel_values"], ["logits"])
-
-
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors."""
-    _pretrained.save(module.model, folder)
 
 
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:

@@ -8,7 +8,6 @@ write the same tokens, decoding greedily (`token_agreement`)? Positions are rela
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Feeds, Module, Sample, Signature
@@ -21,6 +20,7 @@ DYNAMIC = _seq2seq.DYNAMIC
 derive = _seq2seq.derive
 rollout = _seq2seq.rollout
 metrics = _seq2seq.metrics
+save = _pretrained.save
 
 # The hub's configs of these names, so that random weights need no hub.
 _BASE: Mapping[str, Any] = {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
@@ -47,11 +47,6 @@ def load(model: Model) -> Module:
     _pretrained.quiet()
     module = _pretrained.weights(model, transformers.T5ForConditionalGeneration, _config(model))
     return _seq2seq.wrapped(module, model.task)
-
-
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors of the whole model."""
-    _pretrained.save(module.model, folder)
 
 
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:

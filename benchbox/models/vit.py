@@ -6,7 +6,6 @@ Parity of a classifier: does the candidate name the same class (top-1), and the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchbox.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
@@ -40,6 +39,8 @@ _OUTPUTS = {
     "image-features": ("last_hidden_state", "pooler_output"),
 }
 
+save = _pretrained.save
+
 
 def load(model: Model) -> Module:
     """The module with its task's head. Raises StageError where config or weights cannot be had."""
@@ -47,22 +48,8 @@ def load(model: Model) -> Module:
 
     _pretrained.quiet()
     architecture = getattr(transformers, _ARCHITECTURES[model.task])
-    config = _config(model)
-    if not model.attention:
-        module = _pretrained.weights(model, architecture, config)
-        return _pretrained.adapter(module, ["pixel_values"], _OUTPUTS[model.task])
-    module = _pretrained.weights(model, architecture, _pretrained.keeping_attention(config))
-    columns = config.image_size // config.patch_size
-
-    def attend(result: Any) -> Any:
-        return _pretrained.over_the_image(result.attentions[-1], special=1, columns=columns)
-
-    return _pretrained.adapter(module, ["pixel_values"], _OUTPUTS[model.task], attend)
-
-
-def save(module: Module, folder: Path) -> None:
-    """config.json and model.safetensors."""
-    _pretrained.save(module.model, folder)
+    outputs = _OUTPUTS[model.task]
+    return _pretrained.image_module(model, architecture, _config(model), outputs, special=1)
 
 
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:
