@@ -205,7 +205,7 @@ def _reference(case: Case, samples: int, directions: int, folder: Path) -> Mappi
     module = _module(case.model.family, _Frozen(case.model))
     family = plugins.load("models", case.model.family)
     names = [spec.name for spec in family.signature(case.model, case.shape).outputs]
-    np.savez(folder / "timing.npz", **dict(next(_stream(case, "timing", [case.shape])).feeds))
+    np.savez(folder / "timing.npz", **arrays.prefixed("", next(_stream(case, "timing", [case.shape])).feeds))
     shapes = parity_shapes(case, samples)
     noise_floor = 0.0
     for index, batch in enumerate(_stream(case, "parity", shapes)):

@@ -154,12 +154,15 @@ class Worker:
             if wrong:
                 reasons += [f"at {_label(shape)}: {text}" for text in wrong]
                 continue
-            maps = maps or attention.kept(stored.feeds, stored.outputs, candidate)
+            if self._case.model.attention:
+                maps = maps or attention.kept(stored.feeds, stored.outputs, candidate)
             by_shape.setdefault(str(shape), (shape, []))[1].append((stored.outputs, candidate))
             for name, value in family.metrics(self._case.model, self._evidence(stored, candidate)).items():
                 sums[name] = sums.get(name, 0.0) + value * shape["batch"]
         samples = sum(shape["batch"] * len(pairs) for shape, pairs in by_shape.values())
-        outputs = [o for shape, pairs in by_shape.values() for o in _outputs(shape, pairs)]
+        # A picture that the suite asked for is no result; an output of somebody's own may be called the same.
+        picture = attention.OUTPUT if self._case.model.attention else None
+        outputs = [o for shape, pairs in by_shape.values() for o in _outputs(shape, pairs, but=picture)]
         metrics = {name: total / samples for name, total in sums.items()}
         return Compared(outputs, metrics, sorted(set(reasons)), maps)
 
@@ -231,11 +234,13 @@ def _wrong_shapes(reference: Outputs, candidate: Outputs) -> list[str]:
     return [text for text in found if text]
 
 
-def _outputs(shape: Mapping[str, int], pairs: list[tuple[Outputs, Outputs]]) -> Iterator[OutputParity]:
-    """One comparison an output, over all feeds of this shape together."""
+def _outputs(
+    shape: Mapping[str, int], pairs: list[tuple[Outputs, Outputs]], *, but: str | None
+) -> Iterator[OutputParity]:
+    """One comparison an output but the one named, over all feeds of this shape together."""
     import numpy as np
 
-    for name in (n for n in pairs[0][0] if n != attention.OUTPUT):  # a picture, no result
+    for name in (n for n in pairs[0][0] if n != but):
         reference = np.concatenate([np.atleast_1d(r[name]) for r, _ in pairs])
         candidate = np.concatenate([np.atleast_1d(c[name]) for _, c in pairs])
         yield parity.compare(name, shape, reference, candidate)

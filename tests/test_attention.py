@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from benchbox.models import vit
 from benchbox.reporters import _pictures
 from benchbox.rounds import Ready
 from benchbox.schema import Attention, Case, Dataset, Model
+from benchbox.worker import Worker
 
 KEEPING = replace(cases.MODEL, name="vit-attention", attention=True)
 
@@ -137,7 +139,7 @@ def test_attention_is_a_picture_and_not_judged(ready: Callable[[Case], Ready]) -
     from benchbox.worker import _outputs
 
     pair = ({"logits": np.ones((1, 2)), "attention": np.ones((1, 2, 2))},) * 2
-    assert [out.output for out in _outputs({"batch": 1}, [pair])] == ["logits"]
+    assert [out.output for out in _outputs({"batch": 1}, [pair], but=attention.OUTPUT)] == ["logits"]
 
 
 def test_a_family_that_keeps_no_attention_says_which_do() -> None:
@@ -171,3 +173,23 @@ def test_the_difference_is_red_where_the_candidate_looks_more() -> None:
     assert drawn.shape == (168, 168, 3)
     right = [int(value) for value in drawn[80, -1]]
     assert max(right) - min(right) < 5
+
+
+@pytest.mark.parametrize(("asked", "judged"), [(False, ["logits", "attention"]), (True, ["logits"])])
+def test_an_output_of_that_name_is_a_picture_only_where_the_suite_asked_for_one(
+    asked: bool, judged: list[str], tmp_path: Path
+) -> None:
+    """A file of somebody's own may call a result `attention`: it is compared like any other."""
+    worker = Worker()
+    worker._case = replace(cases.case("onnx"), model=replace(cases.MODEL, attention=asked))
+    worker._reference = tmp_path
+    logits, maps = np.ones((1, 10), np.float32), np.ones((1, 2, 2), np.float32)
+    pixels = np.zeros((1, 3, 8, 8), np.float32)
+    stored = {"in:pixel_values": pixels, "out:logits": logits, "out:attention": maps}
+    np.savez(tmp_path / "parity-0.npz", **stored)
+    worker._session = SimpleNamespace(run=lambda _feeds: {"logits": logits, "attention": maps + 0.5})
+    found = worker._compare([{"batch": 1}])
+    assert [out.output for out in found.outputs] == judged
+    assert [one.candidate for one in found.attention] == ([((1.5, 1.5), (1.5, 1.5))] if asked else [])
+    if not asked:
+        assert found.outputs[1].max_abs_error == 0.5
