@@ -6,6 +6,9 @@ there): exporters, passes, and the reference outputs that every worker compares 
 A reference is an entry with `timing.npz` (the feeds that are timed) and `parity-<i>.npz` (feeds as
 `in:<name>`, fp32 PyTorch outputs as `out:<name>`, what they were rolled out to as `roll:<name>`, `labels`
 where there are any); its content says the shapes and the noise floor.
+
+A key is made of the case as it was written, and of the bytes of the local files that it names; only where
+files are opened are their paths absolute (`case.at(folder)`, with the suite's folder).
 """
 
 from __future__ import annotations
@@ -34,26 +37,30 @@ EXAMPLE_BATCH = 2
 UNSEEN_BATCH = 3
 
 
-def artifact_keys(case: Case, host: Host) -> tuple[str, ...]:
-    """The content address of what each step of the path makes; paths that share a prefix share keys."""
-    keys = [digest([*_export_inputs(case), *_step_inputs("exporters", case.path[0], host)])]
+def artifact_keys(case: Case, host: Host, folder: Path = Path()) -> tuple[str, ...]:
+    """The content address of what each step of the path makes; paths that share a prefix share keys.
+
+    `folder` is that of the suite, here and below.
+    """
+    data = _dataset_inputs(case.dataset, folder)
+    keys = [digest([*_export_inputs(case, folder), *_step_inputs("exporters", case.path[0], host)])]
     for step in case.path[1:]:
-        keys.append(digest([keys[-1], *_dataset_inputs(case.dataset), *_step_inputs("passes", step, host)]))
+        keys.append(digest([keys[-1], *data, *_step_inputs("passes", step, host)]))
     return tuple(keys)
 
 
-def reference_key(case: Case, samples: int, directions: int = 0) -> str:
+def reference_key(case: Case, samples: int, directions: int = 0, folder: Path = Path()) -> str:
     """The content address of the reference outputs for a case's model, inputs and shape, and of its
     derivatives along so many directions of the input."""
     return digest(
         [
             "reference",
-            _model_inputs(case.model),
+            _model_inputs(case.model, folder),
             dict(case.shape),
             case.dynamic_axes,
             samples,
             directions,
-            *_dataset_inputs(case.dataset),
+            *_dataset_inputs(case.dataset, folder),
         ]
     )
 
@@ -101,25 +108,28 @@ def handlers() -> Mapping[str, Handler]:
     return {"reference": _serve_reference, "artifact": _serve_artifact}
 
 
-def build_artifact(case: Case, store: Cache, host: Host) -> Entry:
+def build_artifact(case: Case, store: Cache, host: Host, folder: Path = Path()) -> Entry:
     """The entry of the last step, made from the longest prefix of the path that is there."""
-    keys = artifact_keys(case, host)
+    keys = artifact_keys(case, host, folder)
+    here = case.at(folder)
     for index in range(len(keys) - 1, -1, -1):
         entry = store.find(keys[index])
         if entry is not None:
             break
     else:
         index = 0
-        entry = store.make(keys[0], partial(_export, case))
-    for step, key in zip(case.path[index + 1 :], keys[index + 1 :], strict=True):
-        entry = store.make(key, partial(_apply, case, step, _Source(entry, host)))
+        entry = store.make(keys[0], partial(_export, here, case.path[0]))
+    for at, key in enumerate(keys[index + 1 :], index + 1):
+        entry = store.make(key, partial(_apply, here, at, case.path[at], _Source(entry, host)))
     return entry
 
 
-def build_reference(case: Case, samples: int, store: Cache, directions: int = 0) -> Entry:
+def build_reference(
+    case: Case, samples: int, store: Cache, directions: int = 0, folder: Path = Path()
+) -> Entry:
     """The entry with feeds and fp32 PyTorch outputs, and derivatives where they are asked for."""
-    key = reference_key(case, samples, directions)
-    return store.make(key, partial(_reference, case, samples, directions))
+    key = reference_key(case, samples, directions, folder)
+    return store.make(key, partial(_reference, case.at(folder), samples, directions))
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,8 @@ class _Source:
 def _serve_artifact(message: Message) -> Mapping[str, Any]:
     host = Host(frozenset(message["cpu_features"]))
     with _scratch():
-        entry = build_artifact(Case.of(message["case"]), Cache(Path(message["cache"])), host)
+        case, folder = Case.of(message["case"]), Path(message["folder"])
+        entry = build_artifact(case, Cache(Path(message["cache"])), host, folder)
     return {"key": entry.key}
 
 
@@ -139,7 +150,8 @@ def _serve_reference(message: Message) -> Mapping[str, Any]:
     case = Case.of(message["case"])
     store = Cache(Path(message["cache"]))
     with _scratch():
-        entry = build_reference(case, message["samples"], store, message["directions"])
+        folder = Path(message["folder"])
+        entry = build_reference(case, message["samples"], store, message["directions"], folder)
     return {"key": entry.key}
 
 
@@ -150,7 +162,7 @@ def _scratch() -> Iterator[None]:
         yield
 
 
-def _export(case: Case, folder: Path) -> Mapping[str, Any]:
+def _export(case: Case, written: Step, folder: Path) -> Mapping[str, Any]:
     step = case.path[0]
     exporter = plugins.load("exporters", step.word)
     family = plugins.load("models", case.model.family)
@@ -169,7 +181,7 @@ def _export(case: Case, folder: Path) -> Mapping[str, Any]:
     facts = exporter.export(job, folder)
     return {
         "kind": exporter.PRODUCES,
-        "steps": [asdict(step)],
+        "steps": [asdict(written)],
         "precision": facts.get("precision", "fp32"),
         "facts": dict(facts),
         "packages": plugins.versions((*exporter.REQUIRES, *family.REQUIRES)),
@@ -177,7 +189,8 @@ def _export(case: Case, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def _apply(case: Case, step: Step, source: _Source, folder: Path) -> Mapping[str, Any]:
+def _apply(case: Case, at: int, written: Step, source: _Source, folder: Path) -> Mapping[str, Any]:
+    step = case.path[at]
     apply = plugins.load("passes", step.word)
     entry = source.entry
     before = artifact_of(entry)
@@ -191,7 +204,7 @@ def _apply(case: Case, step: Step, source: _Source, folder: Path) -> Mapping[str
     facts = apply.apply(job, folder)
     return {
         "kind": apply.PRODUCES,
-        "steps": [asdict(s) for s in (*before.steps, step)],
+        "steps": [asdict(s) for s in (*before.steps, written)],
         "precision": apply.PRECISION or before.precision,
         "facts": {**before.facts, **facts},
         "packages": {**before.packages, **plugins.versions(apply.REQUIRES)},
@@ -382,29 +395,30 @@ def _module(family: str, frozen: _Frozen) -> Module:
     return plugins.load("models", family).load(frozen.model)
 
 
-def _export_inputs(case: Case) -> list[Any]:
-    dynamic = _dynamic(case) if case.dynamic_axes else {}
+def _export_inputs(case: Case, folder: Path) -> list[Any]:
+    dynamic = _dynamic(case.at(folder)) if case.dynamic_axes else {}
     sizes = {name: size for name, size in case.shape.items() if name not in dynamic}
-    return ["artifact", _model_inputs(case.model), sizes, case.opset, case.dynamic_axes]
+    return ["artifact", _model_inputs(case.model, folder), sizes, case.opset, case.dynamic_axes]
 
 
-def _model_inputs(model: Model) -> list[Any]:
+def _model_inputs(model: Model, folder: Path) -> list[Any]:
     """Everything that decides a module: not its name, but the bytes of a local folder."""
+    here = model.at(folder)
     family = plugins.load("models", model.family)
     fingerprint: Callable[[Model], str] | None = getattr(family, "fingerprint", None)
     return [
         replace(model, name=""),
-        fingerprint(model) if fingerprint else "",
-        *(_folder_digest(Path(source)) for source in (model.source, *(a.source for a in model.lora))),
+        fingerprint(here) if fingerprint else "",
+        *(_folder_digest(Path(source)) for source in (here.source, *(a.source for a in here.lora))),
         plugins.source_digest("models", model.family),
         plugins.versions(family.REQUIRES),
     ]
 
 
-def _dataset_inputs(dataset: Dataset) -> list[Any]:
+def _dataset_inputs(dataset: Dataset, folder: Path) -> list[Any]:
     plugin = plugins.load("datasets", dataset.word)
     fingerprint: Callable[[Any], str] | None = getattr(plugin, "fingerprint", None)
-    content = fingerprint(plugins.options(plugin, dataset.options)) if fingerprint else ""
+    content = fingerprint(plugins.options(plugin, dataset.at(folder).options)) if fingerprint else ""
     return [dataset, content, plugins.source_digest("datasets", dataset.word)]
 
 

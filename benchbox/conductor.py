@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from benchbox import build, environment, measure, planning, rounds, store
+from benchbox import build, environment, local, measure, planning, rounds, store
 from benchbox.cache import Cache, Entry, default_folder
 from benchbox.contract import Host
 from benchbox.errors import ChildDied, ChildTimeout, StageError, StoreError, Unavailable
@@ -107,9 +107,8 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
     loaded, request = _resolve(suite, overrides, (only, skip))
     here = environment.describe()
     if resume is None:
-        book = store.create(
-            Path(results), _suite_file(loaded, request), here, name=loaded.name, now=measure.now()
-        )
+        content = _suite_file(loaded, request, Path(results))
+        book = store.create(Path(results), content, here, name=loaded.name, now=measure.now())
         before = None
     else:
         before = _reopen(Path(resume), here)
@@ -144,7 +143,9 @@ def resumed(folder: str | Path) -> tuple[Suite, Mapping[str, Any]]:
 
     kept = store.read_suite(Path(folder))
     try:
-        loaded = suite.from_source(kept["source"], kept["file"])
+        beside = Path(folder).absolute().parent / local.expanded(kept.get("folder", "."))
+        file = local.expanded(kept["file"])
+        loaded = suite.from_source(kept["source"], file, beside if beside.is_dir() else None)
         request = {name: list(kept["request"][name]) for name in ("overrides", "only", "skip")}
     except (KeyError, TypeError) as error:
         raise StoreError(f"{folder}/{store.SUITE} is not a suite that benchbox wrote: {error}") from error
@@ -168,13 +169,16 @@ def _resolve(
     loaded = suite if isinstance(suite, Suite) else suites.load_suite(suite, overrides)
     only, skip = terms
     cases = suites.select(loaded.cases, only, skip)
-    return replace(loaded, cases=cases), _Request(tuple(overrides), tuple(only), tuple(skip))
+    return replace(loaded, cases=cases), _Request(
+        tuple(map(local.without_home, overrides)), tuple(only), tuple(skip)
+    )
 
 
-def _suite_file(suite: Suite, request: _Request) -> Mapping[str, Any]:
+def _suite_file(suite: Suite, request: _Request, results: Path) -> Mapping[str, Any]:
     return {
         "name": suite.name,
-        "file": suite.file,
+        "file": local.without_home(suite.file),
+        "folder": local.way(suite.folder, results.absolute()),
         "source": suite.source,
         "request": asdict(request),
         "measure": asdict(suite.measure),
@@ -269,7 +273,7 @@ class _Work:
 
     def _skip_what_cannot_run(self, cases: Sequence[Case]) -> list[Case]:
         runnable = []
-        with planning.Availability() as availability:
+        with planning.Availability(self.suite.folder) as availability:
             for case in cases:
                 reason = availability.why_not(case)
                 if reason is None:
@@ -291,7 +295,7 @@ class _Work:
         plan = self.suite.measure
         limits = Limits(None, plan.memory_limit_bytes, plan.timeout_seconds)
         ready = []
-        with Builder(limits, self.cache, self.host) as builder:
+        with Builder(limits, self.cache, self.host, self.suite.folder) as builder:
             for case in cases:
                 if self.interrupt.asked:
                     break
@@ -327,7 +331,9 @@ class _Work:
                 return
             session = f"{self.book.name}/{sitting[-1].case.id}"
             compared_with = baseline.case.id if baseline else ""
-            settings = rounds.Settings(self.suite.measure, self.suite.parity, session, compared_with)
+            settings = rounds.Settings(
+                self.suite.measure, self.suite.parity, session, compared_with, self.suite.folder
+            )
             watcher = _Watcher(self.say, self.interrupt, self.time)
             self.time.began(len(sitting), sum(item.case.id in wanted for item in sitting))
             measured = rounds.measure_together(sitting, settings, watcher)
@@ -390,9 +396,9 @@ class _Work:
             command=self._command(case),
             is_baseline=case.id in self._baselines,
             stage=stage,
-            reason=error.reason,
-            hint=getattr(error, "hint", ""),
-            detail=getattr(error, "detail", ""),
+            reason=local.without_home(error.reason),
+            hint=local.without_home(getattr(error, "hint", "")),
+            detail=local.without_home(getattr(error, "detail", "")),
             artifact=item.artifact if item else None,
             peak_memory_bytes=getattr(error, "peak_memory_bytes", None),
         )
@@ -405,7 +411,8 @@ class _Work:
 
     def _command(self, case: Case) -> str:
         sets = [part for text in self.request.overrides for part in ("--set", text)]
-        return shlex.join(["benchbox", "run", self.suite.file, *sets, "--only", f"id={case.id}"])
+        file = local.without_home(self.suite.file)
+        return shlex.join(["benchbox", "run", file, *sets, "--only", f"id={case.id}"])
 
     def _memory_budget_bytes(self) -> int:
         given = self.suite.measure.memory_budget_bytes
@@ -413,10 +420,13 @@ class _Work:
 
 
 class Builder:
-    """A builder process, started when it is first needed and again after it died; ended before measuring."""
+    """A builder process, started when it is first needed and again after it died; ended before measuring.
 
-    def __init__(self, limits: Limits, cache: Cache, host: Host) -> None:
-        self._limits, self._cache, self._host = limits, cache, host
+    `folder` is that of the suite.
+    """
+
+    def __init__(self, limits: Limits, cache: Cache, host: Host, folder: Path = Path()) -> None:
+        self._limits, self._cache, self._host, self._folder = limits, cache, host, folder.absolute()
         self._child: Child | None = None
 
     def __enter__(self) -> Builder:
@@ -428,21 +438,20 @@ class Builder:
 
     def reference(self, case: Case, samples: int, directions: int = 0) -> Entry:
         """The reference's entry, from the cache or built now."""
-        found = self._cache.find(build.reference_key(case, samples, directions))
+        found = self._cache.find(build.reference_key(case, samples, directions, self._folder))
         return found or self._ask("reference", case, {"samples": samples, "directions": directions})
 
     def artifact(self, case: Case) -> Entry:
         """The artifact's entry, from the cache or built now."""
-        found = self._cache.find(build.artifact_keys(case, self._host)[-1])
+        found = self._cache.find(build.artifact_keys(case, self._host, self._folder)[-1])
         return found or self._ask("artifact", case, {"cpu_features": sorted(self._host.cpu_features)})
 
     def _ask(self, verb: str, case: Case, content: Mapping[str, Any]) -> Entry:
         if self._child is None:
             self._child = Child("benchbox.build", self._limits)
         try:
-            answer = self._child.ask(
-                verb, case=asdict(case), cache=str(self._cache.folder.absolute()), **content
-            )
+            cache, folder = str(self._cache.folder.absolute()), str(self._folder)
+            answer = self._child.ask(verb, case=asdict(case), cache=cache, folder=folder, **content)
         except (ChildDied, ChildTimeout):
             self._child.kill()
             self._child = None

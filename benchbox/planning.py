@@ -49,9 +49,10 @@ def plan(suite: Suite, cache: Path | None = None) -> tuple[Planned, ...]:
     store = Cache(cache or default_folder())
     host = environment.host()
     first = baselines(suite.cases)
-    with Availability() as availability:
+    place = _Place(store, host, suite.folder)
+    with Availability(suite.folder) as availability:
         return tuple(
-            _planned(case, store, host, availability.why_not(case), case.id in first) for case in suite.cases
+            _planned(case, place, availability.why_not(case), case.id in first) for case in suite.cases
         )
 
 
@@ -73,9 +74,13 @@ def capabilities() -> tuple[Capability, ...]:
 
 
 class Availability:
-    """Answers why a case cannot run here; a runtime is asked in a worker, once for each backend."""
+    """Answers why a case cannot run here; a runtime is asked in a worker, once for each backend.
 
-    def __init__(self) -> None:
+    `folder` is that of the suite.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._answers: dict[str, Unavailable | StageError | None] = {}
         self._children: dict[tuple[str, str | None], Child] = {}
 
@@ -97,7 +102,8 @@ class Availability:
             self._answers[key] = self._ask(case.backend)
         return self._answers[key]
 
-    def _ask(self, backend: Backend) -> Unavailable | StageError | None:
+    def _ask(self, written: Backend) -> Unavailable | StageError | None:
+        backend = written.at(self._folder)
         place = (backend.word, backend.python)
         try:
             if place not in self._children:
@@ -113,18 +119,23 @@ class Availability:
         return None
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where it would be built: the cache, the machine, the suite's folder."""
+
+    cache: Cache
+    host: Host
+    folder: Path
+
+
 def _planned(
-    case: Case,
-    store: Cache,
-    host: Host,
-    why_not: Unavailable | StageError | None,
-    is_baseline: bool,
+    case: Case, place: _Place, why_not: Unavailable | StageError | None, is_baseline: bool
 ) -> Planned:
     if why_not is not None:
         hint = why_not.hint if isinstance(why_not, Unavailable) else ""
         return Planned(case, (False,) * len(case.path), why_not.reason, hint, is_baseline)
-    keys = build.artifact_keys(case, host)
-    return Planned(case, tuple(store.has(key) for key in keys), "", "", is_baseline)
+    keys = build.artifact_keys(case, place.host, place.folder)
+    return Planned(case, tuple(place.cache.has(key) for key in keys), "", "", is_baseline)
 
 
 @cache

@@ -89,12 +89,14 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """What measuring follows. `baseline` is the id of the case that the others are compared with."""
+    """What measuring follows. `baseline` is the id of the case that the others are compared with, `folder`
+    that of the suite."""
 
     plan: MeasurePlan
     parity: ParityPlan
     session: str
     baseline: str = ""
+    folder: Path = Path()
 
 
 @dataclass
@@ -210,7 +212,8 @@ def _load(seat: _Seat, by: _Conductor) -> None:
     plan, ready = by.settings.plan, seat.ready
     seat.stage, seat.blocks, seat.medians = "load", [], []
     by.watcher.entered(ready.case, "load")
-    limits = Limits(ready.case.backend.python, plan.memory_limit_bytes, plan.timeout_seconds)
+    case = ready.case.at(by.settings.folder)
+    limits = Limits(case.backend.python, plan.memory_limit_bytes, plan.timeout_seconds)
     try:
         seat.child = Child("benchbox.worker", limits)
     except StageError as error:
@@ -218,7 +221,7 @@ def _load(seat: _Seat, by: _Conductor) -> None:
         return
     opened = seat.ask(
         "open",
-        case=asdict(ready.case),
+        case=asdict(case),
         artifact=asdict(ready.artifact),
         folder=str(ready.folder),
         reference=str(ready.reference),

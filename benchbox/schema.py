@@ -2,7 +2,8 @@
 
 What was seen is stored (`latencies_ns`), what is said of it (`p50`, intervals, speed-up) is derived
 elsewhere. Times are integers in nanoseconds, sizes integers in bytes, durations floats in seconds.
-Only the standard library is imported here, because a worker in a foreign interpreter imports this file.
+Only the standard library, and what needs no more, is imported here, because a worker in a foreign
+interpreter imports this file.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
+
+from benchbox.local import located
 
 SCHEMA_VERSION = 1
 
@@ -40,6 +44,10 @@ class Step:
 
     word: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def at(self, folder: Path) -> Step:
+        """The step with its local paths made absolute."""
+        return replace(self, options=_located(self.options, folder))
 
     @property
     def label(self) -> str:
@@ -79,6 +87,11 @@ class Model:
         """The inverse of `dataclasses.asdict`."""
         return cls(**{**value, "lora": tuple(Lora(**adapter) for adapter in value.get("lora", ()))})
 
+    def at(self, folder: Path) -> Model:
+        """The model for who opens its files: local paths that a suite in this folder wrote, absolute."""
+        lora = tuple(replace(adapter, source=located(adapter.source, folder)) for adapter in self.lora)
+        return replace(self, source=located(self.source, folder), lora=lora)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -86,6 +99,10 @@ class Dataset:
 
     word: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def at(self, folder: Path) -> Dataset:
+        """The dataset with its local paths made absolute."""
+        return replace(self, options=_located(self.options, folder))
 
 
 @dataclass(frozen=True)
@@ -111,6 +128,11 @@ class Backend:
     options: Mapping[str, Any] = field(default_factory=dict)
     provider_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     python: str | None = None
+
+    def at(self, folder: Path) -> Backend:
+        """The backend with its local paths, and that of its interpreter, made absolute."""
+        python = self.python and located(self.python, folder)
+        return replace(self, options=_located(self.options, folder), python=python)
 
     @property
     def label(self) -> str:
@@ -156,6 +178,19 @@ class Case:
             dataset=Dataset(**value["dataset"]),
             opset=value["opset"],
             dynamic_axes=value["dynamic_axes"],
+        )
+
+    def at(self, folder: Path) -> Case:
+        """The case for who opens its files: local paths that a suite in this folder wrote, absolute.
+
+        It has another id: what is recorded, and what a key is made of, is the case as it was written.
+        """
+        return replace(
+            self,
+            model=self.model.at(folder),
+            path=tuple(step.at(folder) for step in self.path),
+            backend=self.backend.at(folder),
+            dataset=self.dataset.at(folder),
         )
 
     @property
@@ -256,7 +291,7 @@ class MeasurePlan:
 
 @dataclass(frozen=True)
 class Suite:
-    """What the user wrote, validated and multiplied out."""
+    """What the user wrote, validated and multiplied out. Local paths in it are taken from `folder`."""
 
     name: str
     file: str
@@ -264,6 +299,7 @@ class Suite:
     parity: ParityPlan = field(default_factory=ParityPlan)
     measure: MeasurePlan = field(default_factory=MeasurePlan)
     source: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path = field(default=Path(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -491,6 +527,10 @@ class Environment:
         if self.gpus and self.driver:
             parts.append(f"driver {self.driver}")
         return ", ".join(parts)
+
+
+def _located(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    return {name: located(v, folder) if isinstance(v, str) else v for name, v in options.items()}
 
 
 def _label(word: str, options: Mapping[str, Any]) -> str:

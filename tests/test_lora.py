@@ -133,13 +133,13 @@ inputs: {{dataset: sample_images}}
 def test_a_suite_says_adapters_in_three_ways(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    a, b = Lora(str(tmp_path / "a")), Lora(str(tmp_path / "b"), 0.5)
+    a, b = Lora("./a"), Lora("./b", 0.5)
     assert suite_with("./a", tmp_path).cases[0].model.lora == (a,)
     assert suite_with("{source: ./b, weight: 0.5}", tmp_path).cases[0].model.lora == (b,)
     both = suite_with("[./a, {source: ./b, weight: 0.5}]", tmp_path)
     assert both.cases[0].model.lora == (a, b)
     assert [case.path[0].options for case in both.cases] == [{}, {"lora": "merged"}]
-    assert suite.from_source(both.source, "s.yaml").cases == both.cases
+    assert suite.from_source(both.source, "s.yaml", tmp_path).cases == both.cases
 
 
 @pytest.mark.parametrize(

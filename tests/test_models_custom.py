@@ -114,7 +114,7 @@ def test_nothing_but_loading_runs_even_a_trusted_file(tmp_path: Path) -> None:
     build.reference_key(case, 4)
     custom.metrics(case.model, Evidence({}, {}, {}))
     assert not (tmp_path / "it-ran").exists()
-    assert refused(case.model).startswith(
+    assert refused(case.model.at(tmp_path)).startswith(
         "net.py:net should return a mapping with module, inputs and outputs"
     )
     assert (tmp_path / "it-ran").exists()
@@ -298,7 +298,8 @@ def test_sizes_of_the_config_are_sizes_of_the_suite(tmp_path: Path) -> None:
     written(tmp_path)
     read = suite.parse_suite(SUITE, str(tmp_path / "s.yaml"))
     assert [case.shape["tokens"] for case in read.cases] == [16, 8, 16, 8]
-    assert read.cases[0].model.source == f"{tmp_path}/net.py:net"
+    assert read.cases[0].model.source == "./net.py:net"
+    assert read.cases[0].model.at(tmp_path).source == f"{tmp_path}/net.py:net"
     assert suite.from_source(read.source, str(tmp_path / "s.yaml")) == read
     default = suite.parse_suite(SUITE.replace(", tokens: [16, 8]", ""), str(tmp_path / "s.yaml"))
     assert [case.shape["tokens"] for case in default.cases] == [16, 16]

@@ -314,11 +314,16 @@ def test_relative_paths_start_at_the_suite(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     loaded = suite.load_suite("../s.yaml")
     case = loaded.cases[1]
-    assert (case.model.source, case.model.name) == (str(tmp_path / "model"), "model")
-    assert case.dataset == Dataset("imagefolder", {"root": str(tmp_path / "images")})
-    assert case.backend.python == str(tmp_path / "env" / "python")
-    monkeypatch.chdir(tmp_path)
+    assert (case.model.source, case.model.name) == ("./model", "model")
+    assert case.dataset == Dataset("imagefolder", {"root": "./images"})
+    assert case.backend.python == "./env/python"
+    here = case.at(loaded.folder)
+    assert here.model.source == str(tmp_path / "model")
+    assert here.dataset == Dataset("imagefolder", {"root": str(tmp_path / "images")})
+    assert here.backend.python == str(tmp_path / "env" / "python")
     assert suite.from_source(loaded.source, "../s.yaml") == loaded
+    monkeypatch.chdir(tmp_path)
+    assert suite.from_source(loaded.source, "../s.yaml", tmp_path) == loaded
 
 
 # --- The way back ---
@@ -924,7 +929,9 @@ def test_option_that_begins_with_a_dot_is_a_path(monkeypatch, tmp_path):
     (tmp_path / "adapter").mkdir()
     file = tmp_path / "s.yaml"
     file.write_text(changed("fp16", "fake: {folder: ./adapter}"))
-    assert suite.load_suite(file).cases[1].path[1].options == {"folder": str(tmp_path / "adapter")}
+    step = suite.load_suite(file).cases[1].path[1]
+    assert step.options == {"folder": "./adapter"}
+    assert step.at(tmp_path).options == {"folder": str(tmp_path / "adapter")}
 
 
 # --- Selection ---

@@ -20,9 +20,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails
 
-from benchbox import environment, plugins
+from benchbox import environment, local, plugins
 from benchbox.errors import SuiteError, UsageError
-from benchbox.schema import Backend, Case, Model, Step, Suite, Threads
+from benchbox.schema import Backend, Case, Step, Suite, Threads
 from benchbox.suite.check import MISSING, UNKNOWN_KEY, refuse, said, unknown_keys, wrong
 from benchbox.suite.editor_schema import json_schema
 from benchbox.suite.form import Inputs, Runtime, SuiteForm, clean_name, produces, sizes_of, validated
@@ -34,31 +34,40 @@ __all__ = ["from_source", "json_schema", "load_suite", "parse_suite", "select"]
 MAX_CASES = 10_000  # a day and a half at the shipped budget; more is a slip in a list of sizes
 MAX_ERRORS = 10
 
+Sizes = Mapping[str, Mapping[str, int]]
+"""The sizes of each model's inputs, and their defaults, by the model's name."""
+
 
 def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
     """The suite in a YAML file. Raises SuiteError, or UsageError where an override is what is wrong."""
-    return parse_suite(read_text(Path(path)), str(path), overrides)
+    file = local.expanded(str(path))
+    return parse_suite(read_text(Path(file)), file, overrides)
 
 
 def parse_suite(text: str, file: str, overrides: Sequence[str] = ()) -> Suite:
     """The suite in a YAML text; `file` names it in errors, and relative paths are taken from its folder."""
-    return _suite(override(parse(text, file), overrides))
+    return _suite(override(parse(text, file), overrides), None)
 
 
-def from_source(mapping: Mapping[str, Any], file: str) -> Suite:
-    """The suite whose `source` this is: equal to the one that was resolved, on any number of cores."""
-    return _suite(Source(file=file, data=dict(mapping)))
+def from_source(mapping: Mapping[str, Any], file: str, folder: Path | None = None) -> Suite:
+    """The suite whose `source` this is: equal to the one that was resolved, on any number of cores.
+
+    Its local paths are taken from `folder`, where that is not the one in which `file` lies.
+    """
+    return _suite(Source(file=file, data=dict(mapping)), folder)
 
 
 # --- From source to suite ---
 
 
-def _suite(source: Source) -> Suite:
+def _suite(source: Source, folder: Path | None) -> Suite:
     cores = environment.usable_cores()
+    folder = (folder or Path(source.file).parent).absolute()
     try:
-        form = validated(source.data, folder=Path(source.file).parent, cores=cores)
+        form = validated(source.data, folder=folder, cores=cores)
         threads = form.threads or (Threads(cores),)
-        cases = _cases(form, threads)
+        sizes = {model.name: sizes_of(model, folder) for model in form.models}
+        cases = _cases(form, threads, sizes)
     except ValidationError as error:
         raise _error(error, source) from error
     name = form.name or clean_name(Path(source.file).stem)
@@ -68,12 +77,13 @@ def _suite(source: Source) -> Suite:
         cases=cases,
         parity=form.parity.plan(),
         measure=form.measure.plan(),
-        source=_resolved(form, name, threads),
+        source=_resolved(form, name, threads, sizes),
+        folder=folder,
     )
 
 
-def _cases(form: SuiteForm, threads: tuple[Threads, ...]) -> tuple[Case, ...]:
-    details = [*_twins(form, threads), *_lonely(form), *_unknown_sizes(form)]
+def _cases(form: SuiteForm, threads: tuple[Threads, ...], sizes: Sizes) -> tuple[Case, ...]:
+    details = [*_twins(form, threads), *_lonely(form), *_unknown_sizes(form, sizes)]
     if details:
         refuse(*details)
     _few_enough(form, threads)
@@ -91,7 +101,7 @@ def _cases(form: SuiteForm, threads: tuple[Threads, ...]) -> tuple[Case, ...]:
         for runtime in form.backends
         if produces(path) in runtime.accepts
         for chain in runtime.chains
-        for shape in _shapes(model, form.inputs)
+        for shape in _shapes(sizes[model.name], form.inputs)
         for backend in _backends(runtime, chain, threads)
     )
 
@@ -108,12 +118,12 @@ def _backends(runtime: Runtime, chain: tuple[str, ...], threads: tuple[Threads, 
         )
 
 
-def _shapes(model: Model, inputs: Inputs) -> Iterator[dict[str, int]]:
+def _shapes(sizes: Mapping[str, int], inputs: Inputs) -> Iterator[dict[str, int]]:
     """`batch` first, then the family's sizes in its own order."""
-    defaults = {"batch": 1, **sizes_of(model)}
+    defaults = {"batch": 1, **sizes}
     values = [inputs.sizes.get(name, (default,)) for name, default in defaults.items()]
-    for sizes in product(*values):
-        yield dict(zip(defaults, sizes, strict=True))
+    for chosen in product(*values):
+        yield dict(zip(defaults, chosen, strict=True))
 
 
 def _twins(form: SuiteForm, threads: tuple[Threads, ...]) -> Iterator[InitErrorDetails]:
@@ -157,10 +167,10 @@ def _accepting(kind: str) -> str:
     return ", ".join(words) or "none"
 
 
-def _unknown_sizes(form: SuiteForm) -> list[InitErrorDetails]:
+def _unknown_sizes(form: SuiteForm, sizes: Sizes) -> list[InitErrorDetails]:
     known = ["dataset", "batch"]
-    for model in form.models:
-        known += [name for name in sizes_of(model) if name not in known]
+    for of_model in sizes.values():
+        known += [name for name in of_model if name not in known]
     return [
         InitErrorDetails(**{**detail, "loc": ("inputs", *detail["loc"])})
         for detail in unknown_keys(form.inputs.sizes, known, what="size")
@@ -207,7 +217,7 @@ def _first(lines: Sequence[str]) -> list[str]:
 # --- The suite as plain data ---
 
 
-def _resolved(form: SuiteForm, name: str, threads: tuple[Threads, ...]) -> dict[str, Any]:
+def _resolved(form: SuiteForm, name: str, threads: tuple[Threads, ...], sizes: Sizes) -> dict[str, Any]:
     """The suite in its long form, JSON-able, defaults filled in: `from_source` reads it back."""
     parity = form.parity.plan()
     plain = {
@@ -217,7 +227,7 @@ def _resolved(form: SuiteForm, name: str, threads: tuple[Threads, ...]) -> dict[
         "backends": [_plain_backend(runtime) for runtime in form.backends],
         "inputs": {
             "dataset": _plain_word(form.inputs.dataset.word, form.inputs.dataset.options),
-            **{size: list(values) for size, values in _all_sizes(form).items()},
+            **{size: list(values) for size, values in _all_sizes(form, sizes).items()},
         },
         "opset": form.opset,
         "dynamic_axes": form.dynamic_axes,
@@ -233,12 +243,12 @@ def _resolved(form: SuiteForm, name: str, threads: tuple[Threads, ...]) -> dict[
     return copy
 
 
-def _all_sizes(form: SuiteForm) -> dict[str, tuple[int, ...]]:
+def _all_sizes(form: SuiteForm, of_models: Sizes) -> dict[str, tuple[int, ...]]:
     """The suite's sizes, and the defaults on which all families that have the size agree."""
     sizes = dict(form.inputs.sizes)
     defaults: dict[str, set[int]] = {}
-    for model in form.models:
-        for name, default in sizes_of(model).items():
+    for of_model in of_models.values():
+        for name, default in of_model.items():
             defaults.setdefault(name, set()).add(default)
     for name, values in defaults.items():
         if len(values) == 1:

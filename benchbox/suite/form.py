@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from benchbox import plugins
+from benchbox import local, plugins
 from benchbox.schema import (
     DEFAULT_TOLERANCES,
     Dataset,
@@ -54,7 +54,6 @@ from benchbox.suite.check import (
 from benchbox.suite.source import kind
 from benchbox.suite.words import (
     folder_of,
-    is_local,
     local_path,
     options,
     plugin,
@@ -131,7 +130,7 @@ def clean_name(text: str) -> str:
 
 
 def _source(text: str, info: ValidationInfo) -> str:
-    if is_local(text) or text.startswith("/"):
+    if local.is_local(text) or text.startswith("/"):
         file, python, function = text.partition(".py:")
         return local_path(file + python.rstrip(":"), folder_of(info)) + (function and f":{function}")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text, re.ASCII):
@@ -216,22 +215,25 @@ def _model(data: Any, info: ValidationInfo) -> Model:
         refuse(wrong(plugins.unknown(cut(task), list(family.TASKS), what="task"), "task"))
     if form.attention and task not in getattr(family, "ATTENTION", ()):
         refuse(wrong(_no_attention(form.family, task), "attention"))
-    name = form.name or clean_name(form.source.rstrip("/").rpartition("/")[2])
+    folder = folder_of(info)
+    name = form.name or clean_name(local.located(form.source, folder).rpartition("/")[2])
     weights = form.weights or getattr(family, "WEIGHTS", "random")
     given = {field: getattr(form, field) for field in ModelForm.model_fields}
     model = Model(**{**given, "name": name, "task": task, "weights": weights})
     try:
-        sizes_of(model)
+        sizes_of(model, folder)
     except ValueError as error:
         refuse(wrong(str(error), "config" if form.config else "source"))
     return model
 
 
-def sizes_of(model: Model) -> dict[str, int]:
+def sizes_of(model: Model, folder: Path) -> dict[str, int]:
     """The sizes that the model's inputs have beside `batch`, and their defaults: those of its task, and those
-    that its `config` declares. Raises ValueError where what it declares is wrong."""
+    that its source or its `config` declares. Raises ValueError where what it declares is wrong."""
     family = plugins.load("models", model.family)
-    declared: Mapping[str, tuple[int, int]] = family.sizes(model) if hasattr(family, "sizes") else {}
+    declared: Mapping[str, tuple[int, int]] = (
+        family.sizes(model.at(folder)) if hasattr(family, "sizes") else {}
+    )
     return {**family.TASKS[model.task], **{name: default for name, (default, _) in declared.items()}}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from benchbox import plugins
+from benchbox import local, plugins
 from benchbox.suite.check import UNKNOWN_KEY, again, custom, cut, refuse, unknown_keys, wrong
 from benchbox.suite.source import kind, printable
 
@@ -44,8 +43,8 @@ def options(module: Any, given: Mapping[str, Any], folder: Path) -> dict[str, An
     details = unknown_keys(given, [field.name for field in fields], what="option")
     known = {field.name: given[field.name] for field in fields if field.name in given}
     try:
-        located = {name: _located(name, value, folder) for name, value in known.items()}
-        value = adapter(module.Options).validate_json(json.dumps(located), strict=True)
+        paths = {name: _path(name, value, folder) for name, value in known.items()}
+        value = adapter(module.Options).validate_json(json.dumps(paths), strict=True)
     except ValidationError as error:
         details += again(error)
     if details:
@@ -60,9 +59,9 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default
 
 
-def _located(name: str, value: Any, folder: Path) -> Any:
+def _path(name: str, value: Any, folder: Path) -> Any:
     """An option that is a path, taken from the suite's folder: `root`, and what begins with `./` or `../`."""
-    if not isinstance(value, str) or not (name == "root" or is_local(value)):
+    if not isinstance(value, str) or not (name == "root" or local.is_local(value)):
         return value
     try:
         return local_path(value, folder)
@@ -70,21 +69,17 @@ def _located(name: str, value: Any, folder: Path) -> Any:
         return refuse(wrong(str(error), name))
 
 
-def is_local(text: str) -> bool:
-    """Whether a text is written as a path: `./x`, `../x`, `~/x`."""
-    return text in {".", "..", "~"} or text.startswith(("./", "../", "~/"))
-
-
 def local_path(text: str, folder: Path) -> str:
-    """The absolute path of something that exists; links are kept, because a virtualenv's python is one."""
+    """The path of something that exists, in the one way to write it."""
+    path = text
     try:
-        path = os.path.abspath(folder / Path(text).expanduser())  # noqa: PTH100 - resolve() follows links
+        path = local.located(local.written(text), folder)
         found = Path(path).exists()
     except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, or no home folder
-        path, found = text, False
+        found = False
     if not found:
         raise custom(f"{kind(text)} does not exist (looked for {printable(cut(path))})")
-    return path
+    return local.written(text)
 
 
 def folder_of(info: ValidationInfo) -> Path:
