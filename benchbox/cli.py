@@ -443,20 +443,27 @@ def _show_results(runs: Runs, reports: Sequence[Path]) -> None:
     """The final table, why rows are not ok, where everything is, and what to type next."""
     from benchbox import tables
 
-    records = [record for results in runs.results for record in results.records]
-    cases = {record.case.id: record.case for record in records}
-    best = {position for choice in runs.recommend() for position in choice.rows}
-    _show(tables.results_table(tables.rows(runs.to_pandas().to_dict("records"), cases, best)))
-    _show(tables.reasons(records))
+    numbers = runs.reading_order()[: tables.MOST_ROWS]
+    shown = runs.table.iloc[numbers].to_dict("records")
+    cases = {values["case_id"]: runs.record(row).case for row, values in zip(numbers, shown, strict=True)}
+    advised = {row for choice in runs.recommend() for row in choice.rows}
+    best = {position for position, row in enumerate(numbers) if row in advised}
+    _show(tables.results_table(tables.rows(shown, cases, best)))
+    _show(tables.left_out(len(runs.table) - len(shown), "summary.csv"))
+    alike = [
+        ([runs.record(row) for row in rows[: tables.TITLES_SHOWN]], len(rows))
+        for rows in runs.not_ok()[: tables.MOST_ROWS]
+    ]
+    _show(tables.reasons(alike))
     for results in runs.results:
         if results.damage:
             typer.echo(f"warning: {results.folder}: {tables.clean(results.damage)}", err=True)
     _show_lines(tables.places([results.folder for results in runs.results], reports))
-    _show_lines(tables.next_steps(_commands(records, reports)))
+    _show_lines(tables.next_steps(_commands([members[0] for members, _ in alike], reports)))
 
 
 def _commands(records: Sequence[Record], reports: Sequence[Path]) -> list[str]:
-    """The first case that went wrong, to be run alone; else the report, to be read."""
+    """A case that went wrong, to be run alone, and the report, to be read."""
     wrong = [record.command for record in records if record.outcome in ("failed", "mismatch")]
     pages = [
         shlex.join(["python", "-m", "webbrowser", str(page)]) for page in reports if page.suffix == ".html"

@@ -39,6 +39,11 @@ _OWN = (
     "p90_ms", "p99_ms", "throughput_per_s", "samples", "ratio", "ratio_low", "ratio_high", "verdict",
 )  # fmt: skip
 
+_READING_ORDER = {"ok": 0, "mismatch": 0, "failed": 1, "skipped": 2}
+
+# What tells one way to end from another.
+_ENDED = ("outcome", "stage", "reason", "hint")
+
 # Numbers even where no case has one: a column of None would be a column of objects.
 _FLOATS = ("_ms", "_mib", "_seconds", "_error", "cosine", "sqnr_db", "noise_floor")
 
@@ -120,6 +125,28 @@ class Runs:
                 return results.records[row]
             row -= len(results.records)
         raise IndexError(row)
+
+    def reading_order(self) -> list[int]:
+        """The rows as a reader wants them: what was measured, then what failed, then what cannot run here.
+
+        Within that, the order of the table, which is that of the suite.
+        """
+        outcomes = self._all.outcomes
+        return sorted(range(len(outcomes)), key=lambda row: _READING_ORDER[outcomes[row]])
+
+    def not_ok(self) -> tuple[tuple[int, ...], ...]:
+        """The rows that are not ok, those together that ended alike: outcome, stage, reason and hint.
+
+        What failed comes first, then mismatches, then what was skipped.
+        """
+        found: dict[tuple[str, ...], list[int]] = {}
+        ended = zip(*(self._frame[name].tolist() for name in _ENDED), strict=True)
+        for row, key in enumerate(ended):
+            if key[0] != "ok":
+                found.setdefault(key, []).append(row)
+        order = ("failed", "mismatch", "skipped")
+        alike = sorted(found.items(), key=lambda item: order.index(item[0][0]))
+        return tuple(tuple(rows) for _, rows in alike)
 
     def recommend(self) -> tuple[Recommendation, ...]:
         """The fastest case that agrees with the reference, for every group of every run."""

@@ -37,8 +37,11 @@ STYLES = {
     "ready": "green",
 }
 
-# Titles listed under one reason; the report has them all.
-_TITLES_SHOWN = 3
+MOST_ROWS = 300
+"""Cases that the final table shows; nobody scrolls through more, and the reports have them all."""
+
+TITLES_SHOWN = 3
+"""Titles listed under one reason; the report has them all."""
 
 # Lines of a child's stderr shown under a failure; the record has more.
 _DETAIL_LINES = 4
@@ -91,19 +94,21 @@ def results_table(table_rows: Sequence[Row]) -> RenderableType:
     return Group(*parts)
 
 
-def reasons(records: Sequence[Record]) -> RenderableType:
-    """Why rows are not ok, each reason once, with what to type."""
-    by_reason: dict[tuple[str, str, str, str], list[Record]] = {}
-    for record in records:
-        if record.outcome != "ok":
-            key = (record.outcome, record.stage or "", record.reason, record.hint)
-            by_reason.setdefault(key, []).append(record)
+def left_out(count: int, file: str) -> RenderableType:
+    """How many cases the table does not show, and where they are."""
+    return Text(f"and {count:,} more case{'s' if count > 1 else ''}, in {file}\n") if count else Group()
+
+
+def reasons(alike: Sequence[tuple[Sequence[Record], int]]) -> RenderableType:
+    """Why rows are not ok, with what to type: some records that ended alike, and how many there are."""
+    if not alike:
+        return Group()
     table = plain_table(header=False)
     table.add_column(no_wrap=True, width=8)
     table.add_column(overflow="fold", ratio=1)
-    for (outcome, stage, reason, hint), members in by_reason.items():
-        table.add_row(_word(outcome), Group(*_because(stage, reason, hint, members)))
-    return Group(table, Text()) if by_reason else Group()
+    for members, count in alike:
+        table.add_row(_word(members[0].outcome), Group(*_because(members, count)))
+    return Group(table, Text())
 
 
 def places(results: Sequence[Path], reports: Sequence[Path]) -> Text:
@@ -334,19 +339,21 @@ def _decimals(value: float) -> int:
     return min(4, max(0, 3 - math.floor(math.log10(value)))) if value > 0 else 3
 
 
-def _because(stage: str, reason: str, hint: str, members: Sequence[Record]) -> Iterator[Text]:
-    titles = [clean(record.case.title) for record in members[:_TITLES_SHOWN]]
-    more = len(members) - len(titles)
-    yield Text(f"{stage}: {clean(reason)}" if stage and stage != "plan" else clean(reason))
+def _because(members: Sequence[Record], count: int) -> Iterator[Text]:
+    first = members[0]
+    titles = [clean(record.case.title) for record in members[:TITLES_SHOWN]]
+    more = count - len(titles)
+    stage = first.stage if first.stage != "plan" else None
+    yield Text(f"{stage}: {clean(first.reason)}" if stage else clean(first.reason))
     yield from (Text(f"  {title}", style="dim") for title in titles)
     if more:
         yield Text(f"  and {more} more", style="dim")
-    yield from (Text(f"  | {line}", style="dim") for line in _end_of(members[0].detail))
-    peak = members[0].peak_memory_bytes
+    yield from (Text(f"  | {line}", style="dim") for line in _end_of(first.detail))
+    peak = first.peak_memory_bytes
     if peak is not None:
         yield Text(f"  peak memory {peak / 2**20:,.0f} MiB", style="dim")
-    if hint:
-        yield Text(f"-> {clean(hint)}", style="bold")
+    if first.hint:
+        yield Text(f"-> {clean(first.hint)}", style="bold")
 
 
 def _end_of(detail: str) -> list[str]:

@@ -13,15 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-import benchbox
-from benchbox import cache, cli, conductor, doctor, environment, live, planning, store, tables
+from benchbox import cache, cli, conductor, doctor, environment, frame, live, planning, store, tables
 from benchbox.conductor import Finished, Observer
 from benchbox.errors import StageError, StoreError, SuiteError
 from benchbox.planning import Capability, Planned
@@ -89,42 +87,16 @@ def rendered(what: Any, width: int = 80) -> list[str]:
     return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True)
-class Runs:
-    """What the frame gives: results, and rows."""
-
-    results: tuple[store.Results, ...]
-
-    def to_pandas(self) -> Runs:
-        return self
-
-    def recommend(self) -> Sequence[Any]:
-        return ()
-
-    def to_dict(self, orient: str) -> list[dict[str, Any]]:
-        assert orient == "records"
-        return [
-            row(r.case, r.outcome, p50_ms=117.2 if r.outcome == "ok" else float("nan"))
-            for results in self.results
-            for r in results.records
-        ]
-
-
 @pytest.fixture(autouse=True)
-def frame(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A frame without pandas."""
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are not drawn, but for one file."""
 
-    def write_reports(runs: Runs, folder: Path) -> list[Path]:
+    def write_reports(runs: frame.Runs, folder: Path) -> list[Path]:
         folder.mkdir(parents=True)
         (folder / "report.html").write_text("a report", encoding="utf-8")
         return [folder / "report.html"]
 
-    fake = ModuleType("benchbox.frame")
-    fake.load_results = lambda *folders: Runs(tuple(store.load(folder) for folder in folders))
-    fake.write_reports = write_reports
-    monkeypatch.setitem(sys.modules, "benchbox.frame", fake)
-    monkeypatch.setattr(benchbox, "frame", fake, raising=False)
-    return fake
+    monkeypatch.setattr(frame, "write_reports", write_reports)
 
 
 @pytest.fixture(autouse=True)
@@ -255,7 +227,7 @@ class TestRun:
         assert [line.rstrip() for line in result.stdout.splitlines()] == [
             "vit-tiny (random weights), batch=1 image_size=32",
             "path, runtime             outcome         p50 ms  time / baseline    MiB  cosine",
-            "onnx                      ok               117.2",
+            "onnx                      ok                         inconclusive",
             "onnxruntime CPU",
             "onnx                      skipped",
             "onnxruntime CUDA",
@@ -472,7 +444,9 @@ onnxruntime CPU
         evil = replace(ONNX, model=replace(ONNX.model, name="[red]x[/]\x1b[31m\n"))
         lines = rendered(tables.results_table(tables.rows([row(evil)], {evil.id: evil})))
         assert lines[0] == "[red]x[/] [31m  (random weights), batch=1 image_size=32"
-        assert "\x1b" not in "".join(rendered(tables.reasons([record(evil, "failed", reason="\x1b[2J[/]")])))
+        assert "\x1b" not in "".join(
+            rendered(tables.reasons([([record(evil, "failed", reason="\x1b[2J[/]")], 1)]))
+        )
 
     def test_a_reason_is_said_once_with_the_end_of_stderr_and_the_hint(self) -> None:
         other = record(case("onnx", "fp16", backend=CUDA.backend), "skipped")
@@ -480,7 +454,7 @@ onnxruntime CPU
             replace(other, case=replace(CUDA, opset=opset), stage="plan", reason="no CUDA", hint="get one")
             for opset in (17, 18, 19, 20)
         ]
-        assert rendered(tables.reasons([FAILED, *skips, record(ONNX)]), width=91) == [
+        assert rendered(tables.reasons([([FAILED], 1), (skips, len(skips))]), width=91) == [
             "failed   build: killed by SIGKILL",
             "           vit-tiny | onnx + int8_static(samples=32) | onnxruntime | CPUExecutionProvider |",
             "         batch=8 image_size=32",
@@ -625,6 +599,18 @@ class TestOtherCommands:
             f"-> {hint}",
             "next     benchbox run tiny.yaml --only batch=1",
         ]
+
+    def test_a_long_table_is_cut_and_says_where_the_rest_is(
+        self, here: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was measured is shown before what cannot run here."""
+        run = store.create(here / "results", {}, MACHINE, name="a", now=datetime(2026, 1, 1, 12, tzinfo=UTC))
+        run.append([record(CUDA, "skipped", reason="no CUDA"), record(ONNX), record(TORCH), record(INT8)])
+        monkeypatch.setattr(tables, "MOST_ROWS", 2)
+        shown = benchbox_("report", str(run.folder)).stdout
+        assert [line[:7] for line in shown.splitlines()[2:6:2]] == ["onnx   ", "torch  "]
+        assert "and 2 more cases, in summary.csv" in shown.splitlines()
+        assert "skipped  no CUDA" in [line.rstrip() for line in shown.splitlines()]
 
     def test_report_is_redrawn_from_results_alone(self, here: Path) -> None:
         now = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -197,6 +197,23 @@ def test_the_fastest_that_agrees_is_recommended(runs):
     assert advised["decided"].tolist() == [True, False, False]
 
 
+def test_what_was_measured_is_read_first_and_what_cannot_run_here_last(runs, table):
+    """Within that, the order of the suite."""
+    outcomes = table["outcome"].iloc[runs.reading_order()].tolist()
+    assert outcomes == ["ok", "ok", "ok", "mismatch", "mismatch", "ok", "ok", "failed", "skipped"]
+
+
+def test_rows_that_are_not_ok_are_together_where_they_ended_alike():
+    """Two without CUDA are one reason; what failed comes first."""
+    cuda = golden.RECORDS[CUDA]
+    first, last = (replace(cuda, case=replace(cuda.case, opset=opset)) for opset in (18, 19))
+    seen = runs_of(first, *golden.RECORDS, last)
+    assert seen.not_ok() == ((7,), (4,), (5,), (0, 6, 10))
+    assert [seen.record(rows[0]).outcome for rows in seen.not_ok()] == [
+        "failed", "mismatch", "mismatch", "skipped",
+    ]  # fmt: skip
+
+
 def test_nothing_is_recommended_where_nothing_agrees():
     assert runs_of(golden.RECORDS[STATIC]).recommend()[0].rows == ()
 

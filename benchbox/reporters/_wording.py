@@ -75,12 +75,13 @@ class Group:
 def groups(runs: Any, max_rows: int = sys.maxsize, max_groups: int = sys.maxsize) -> list[Group]:
     """The first groups of the table that have so many rows together; only the very first is ever cut.
 
-    Rows are made of these alone: a page shows 2,000 of 100,000.
+    What was measured comes first. Rows are made of these alone: a page shows 2,000 of 100,000.
     """
     frame = runs.table
     members: dict[tuple[str, str], list[int]] = {}
-    for number, key in enumerate(zip(frame["run"], frame["group"], strict=True)):
-        members.setdefault(key, []).append(number)
+    keys = list(zip(frame["run"], frame["group"], strict=True))
+    for number in runs.reading_order():
+        members.setdefault(keys[number], []).append(number)
     shown = _within(list(members.items())[:max_groups], max_rows)
     best = {(advice.run, advice.group): advice.rows for advice in runs.recommend()}
     rows = table_rows(frame, [number for _, numbers in shown for number in numbers])

@@ -97,17 +97,10 @@ def _count(outcomes: Any) -> Mapping[str, int]:
 
 def _missing(runs: Any, frame: Any, shown: Sequence[Group]) -> list[Missing]:
     """Each reason once, with the cases it holds for; failures first."""
-    columns = ["outcome", "stage", "reason", "hint"]
-    found: dict[tuple[str, ...], list[int]] = {}
-    for number, key in enumerate(zip(*(frame[name].tolist() for name in columns), strict=True)):
-        if key[0] != "ok":
-            found.setdefault(key, []).append(number)
-    order = ("failed", "mismatch", "skipped")
-    ordered = sorted(found.items(), key=lambda item: order.index(item[0][0]))[:MAX_ROWS]
-    named = [number for _, numbers in ordered for number in numbers[:MAX_LABELS]]
-    labels = _labels(frame, named, shown)
+    alike = [list(numbers) for numbers in runs.not_ok()[:MAX_ROWS]]
+    labels = _labels(frame, [number for numbers in alike for number in numbers[:MAX_LABELS]], shown)
     peaks = frame["peak_memory_mib"].where(frame["replicates"].isna()).to_numpy()
-    return [_reason(runs, numbers, labels, peaks) for _, numbers in ordered]
+    return [_reason(runs, numbers, labels, peaks) for numbers in alike]
 
 
 def _labels(frame: Any, numbers: Sequence[int], shown: Sequence[Group]) -> Mapping[int, str]:

@@ -55,20 +55,43 @@ function latency(cases) {
   return [traces, layout(90 + 44 * cases.length, {shapes, yaxis: rows(cases), xaxis: {range}})];
 }
 
-function parity(cases) {
+/* Where each label of a scatter chart stands: the first side of its point on which it covers nothing. */
+function sides(points, labels, width, height) {
+  const box = (x, y, w, h) => ({x0: x - w / 2, x1: x + w / 2, y0: y - h / 2, y1: y + h / 2});
+  const meets = (a, b) => a.x0 < b.x1 && b.x0 < a.x1 && a.y0 < b.y1 && b.y0 < a.y1;
+  const taken = points.map(([x, y]) => box(x * width, y * height, 11, 11));
+  return points.map(([x, y], i) => {
+    const long = 6.2 * labels[i].length, [px, py] = [x * width, y * height];
+    const places = {
+      "top center": box(px, py + 15, long, 13), "bottom center": box(px, py - 15, long, 13),
+      "middle right": box(px + 9 + long / 2, py, long, 13), "middle left": box(px - 9 - long / 2, py, long, 13),
+    };
+    const fits = ([, b]) => b.x0 >= 0 && b.x1 <= width && !taken.some((other) => meets(b, other));
+    const [side, chosen] = Object.entries(places).find(fits) || ["top center", places["top center"]];
+    taken.push(chosen);
+    return side;
+  });
+}
+
+function parity(cases, place) {
   const known = cases.filter((c) => c.distance !== null);
+  const widest = Math.max(...known.map((c) => c.p50), 0);
+  const paths = known.map((c) => c.label.split(" · ")[0]);
+  const labels = paths.map((path, i) => paths.indexOf(path) === paths.lastIndexOf(path) ? path : known[i].label);
+  const points = known.map((c) => [c.p50 / (widest * 1.15), (Math.log10(c.distance) + 8.5) / 8.8]);
+  const side = new Map(sides(points, labels, place.clientWidth - 70, 290).map((at, i) => [known[i], at]));
+  const named = new Map(known.map((c, i) => [c, known.length > 14 ? "" : labels[i]]));
   const present = Object.keys(kinds).filter((kind) => known.some((c) => c.kind === kind));
   const traces = present.map((kind) => {
     const these = known.filter((c) => c.kind === kind);
     return {
       type: "scatter", mode: "markers+text", name: kinds[kind].name,
       x: these.map((c) => c.p50), y: these.map((c) => c.distance),
-      text: these.map((c) => known.length > 14 ? "" : c.label.split(" · ")[0]), textposition: "top center", cliponaxis: false,
+      text: these.map((c) => named.get(c)), textposition: these.map((c) => side.get(c)), cliponaxis: false,
       textfont: {size: 11}, marker: {size: 11, symbol: kinds[kind].symbol, color: colour(kinds[kind].colour)},
       hovertext: these.map((c) => `${c.label}<br>${c.said}<br>worst cosine ${c.cosine}`), hoverinfo: "text",
     };
   });
-  const widest = Math.max(...known.map((c) => c.p50), 0);
   return [traces, layout(360, {
     xaxis: {range: [0, widest * 1.15], title: {text: "median latency, ms"}},
     yaxis: {type: "log", range: [-8.5, 0.3], dtick: 2, title: {text: "1 − worst cosine"}, exponentformat: "power"},
@@ -90,7 +113,7 @@ const charts = {latency, parity, memory};
 function draw(place) {
   const cases = groups[place.closest(".group").dataset.group].cases;
   if (!cases.length) return;
-  const [traces, look] = charts[place.dataset.chart](cases);
+  const [traces, look] = charts[place.dataset.chart](cases, place);
   Plotly.react(place, traces, look, {responsive: true, displaylogo: false, displayModeBar: false});
   place.dataset.drawn = "yes";
 }
