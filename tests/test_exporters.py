@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchbox import graphs
 from benchbox.contract import ExportJob, Signature, TensorSpec
 from benchbox.errors import StageError
 from benchbox.schema import Model
@@ -19,7 +20,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from benchbox.exporters import _graph, dynamo, onnx, torch
+from benchbox.exporters import dynamo, onnx, torch
 
 MODEL = Model(name="small-vit", family="fake", source="none", task="image-classification")
 SIGNATURE = Signature(
@@ -268,7 +269,7 @@ def test_a_module_that_cannot_be_exported_is_an_error_with_its_reason(tmp_path: 
 def test_weights_beyond_what_a_protobuf_holds_lie_in_one_file_beside_it(
     tmp_path: Path, exporter: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_graph, "MAX_PROTO_BYTES", 50_000)
+    monkeypatch.setattr(graphs, "MAX_PROTO_BYTES", 50_000)
     a_job = job(exporter)
     facts = exporter.export(a_job, tmp_path)
     assert facts["external_data"] is True

@@ -140,6 +140,16 @@ def test_a_text_that_looks_at_what_a_perceiver_makes_has_no_places_to_look_at() 
     )
 
 
+def test_a_text_none_of_whose_layers_looks_at_the_image_has_no_attention_over_it() -> None:
+    blind = replace(LOOKING, config={**LOOKING.config, "num_hidden_layers": 2, "cross_layer_interval": 3})
+    with pytest.raises(StageError) as caught:
+        idefics.load(blind)
+    assert caught.value.reason == (
+        "idefics-tiny keeps no attention over the image: of its 2 layers none looks at it, as one in 3 does "
+        "(cross_layer_interval)"
+    )
+
+
 def test_decoding_goes_on_behind_the_prompt_and_sees_the_image() -> None:
     """The best token is the sum of the ids of the real tokens that see the image, modulo 10."""
 

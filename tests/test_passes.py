@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchbox import graphs
 from benchbox.contract import Host, PassJob
 from benchbox.errors import StageError
 from benchbox.schema import Artifact, Step
@@ -21,7 +22,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxconverter_common")
 
-from benchbox.passes import _files, _quantize, fp16, int8_dynamic, int8_static
+from benchbox.passes import _quantize, fp16, int8_dynamic, int8_static
 
 VNNI = Host(cpu_features=frozenset({"avx2", "avx512_vnni"}))
 AVX2 = Host(cpu_features=frozenset({"avx2"}))
@@ -472,7 +473,7 @@ def test_a_model_above_the_protobuf_limit_is_quantized(
     large, out = tmp_path / "large", tmp_path / "out"
     large.mkdir()
     out.mkdir()
-    monkeypatch.setattr(_files, "MAX_PROTO_BYTES", 20_000)
+    monkeypatch.setattr(graphs, "MAX_PROTO_BYTES", 20_000)
     model = load(source)
     onnx.save_model(model, str(large / "model.onnx"), save_as_external_data=True, location="model.onnx.data")
     word.apply(job(large, word.Options()), out)
@@ -483,7 +484,7 @@ def test_a_model_above_the_protobuf_limit_is_quantized(
 def test_fp16_of_a_model_above_the_protobuf_limit(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_files, "MAX_PROTO_BYTES", 20_000)
+    monkeypatch.setattr(graphs, "MAX_PROTO_BYTES", 20_000)
     fp16.apply(job(source, fp16.Options()), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
     assert cosine(run(tmp_path, pixels(3)), run(source, pixels(3))) > 0.9999

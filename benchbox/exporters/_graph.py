@@ -11,19 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchbox import graphs
 from benchbox.contract import ExportJob, Facts, Feeds, TensorSpec
 from benchbox.errors import StageError, named_line
 from benchbox.schema import Precision
-
-FILE = "model.onnx"
-DATA = "model.onnx.data"
-
-# A protobuf message is at most 2 GiB (protobuf's own limit); weights come with graph and names, for which
-# a sixteenth is left.
-MAX_PROTO_BYTES = 2**31 - 2**27
-
-# Weights smaller than this stay in the file: the default of onnx.save_model.
-_EXTERNAL_TENSOR_BYTES = 1024
 
 # Loose on purpose: it tells a wrong graph from a right one. Strict parity comes later, by precision.
 _AGREEMENT = 1e-3
@@ -67,36 +58,14 @@ def finish(job: ExportJob, model: Any, folder: Path, *, external_data: bool) -> 
     _strip_paths(model)
     _check_axes(job, model)
     description = _describe(model)
-    external = write(model, folder, external_data=external_data)
-    full_check = _check(folder / FILE)
+    external = graphs.write(model, folder, external_data=external_data)
+    full_check = _check(folder / graphs.FILE)
     return {
         **description,
         "external_data": external,
         "full_check": full_check,
-        "verified": _verify(job, folder / FILE),
+        "verified": _verify(job, folder / graphs.FILE),
     }
-
-
-def write(model: Any, folder: Path, *, external_data: bool) -> bool:
-    """Writes `model.onnx`, with its weights in one file beside it above 2 GB, or where asked to.
-
-    Returns whether the weights are beside it; then the model in memory has lost them.
-    """
-    import onnx
-
-    external = external_data or weight_bytes(model) > MAX_PROTO_BYTES
-    if external:
-        onnx.save_model(
-            model,
-            str(folder / FILE),
-            save_as_external_data=True,
-            all_tensors_to_one_file=True,
-            location=DATA,
-            size_threshold=_EXTERNAL_TENSOR_BYTES,
-        )
-    else:
-        onnx.save_model(model, str(folder / FILE))
-    return external
 
 
 def fix_axes(job: ExportJob, model: Any) -> None:
@@ -118,11 +87,6 @@ def precision(model: Any) -> Precision:
     if TensorProto.BFLOAT16 in types:
         return "bf16"
     return "fp16" if TensorProto.FLOAT16 in types else "fp32"
-
-
-def weight_bytes(model: Any) -> int:
-    """Bytes that the initializers take."""
-    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
 
 
 def _strip_paths(model: Any) -> None:
@@ -261,26 +225,11 @@ def _run_module(job: ExportJob, feeds: Feeds) -> list[Any]:
 
 
 def _run_file(job: ExportJob, path: Path, feeds: Feeds) -> list[Any]:
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what fails comes as an exception
     names = [spec.name for spec in job.signature.outputs]
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        outputs = session.run(names, {spec.name: feeds[spec.name] for spec in job.signature.inputs})
-    except (
-        runtime.Fail,
-        runtime.InvalidArgument,
-        runtime.InvalidGraph,
-        runtime.NotImplemented,
-        runtime.RuntimeException,
-    ) as error:
-        raise StageError(
-            f"ONNX Runtime does not run the exported graph at {_sizes(job, feeds)}: {named_line(error)}"
-        ) from error
-    return list(outputs)
+    with graphs.refused(f"ONNX Runtime does not run the exported graph at {_sizes(job, feeds)}"):
+        return list(
+            graphs.session(path).run(names, {spec.name: feeds[spec.name] for spec in job.signature.inputs})
+        )
 
 
 def _check_shape(spec: TensorSpec, output: Any, sizes: Mapping[str, int]) -> None:
@@ -322,7 +271,7 @@ def _describe(model: Any) -> dict[str, Any]:
         "outputs": [_tensor(value) for value in model.graph.output],
         "nodes": sum(op_types.values()),
         "op_types": dict(sorted(op_types.items())),
-        "weight_bytes": weight_bytes(model),
+        "weight_bytes": graphs.weight_bytes(model),
     }
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from benchbox import graphs
 from benchbox.contract import ExportJob, Facts
 from benchbox.errors import StageError, named_line
 from benchbox.exporters import _graph, _lora
@@ -65,7 +66,7 @@ def _trace(job: ExportJob, folder: Path) -> Any:
     with tempfile.TemporaryDirectory(dir=folder, prefix="trace-") as scratch, warnings.catch_warnings():
         # Deprecation of this exporter, and notes on traced Python values: what they could break is verified.
         warnings.simplefilter("ignore")
-        path = Path(scratch) / _graph.FILE
+        path = Path(scratch) / graphs.FILE
         try:
             torch.onnx.export(
                 _lora.with_adapters(job.module, job.options.lora),

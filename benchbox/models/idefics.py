@@ -184,4 +184,9 @@ def _config(model: Model) -> Any:
             f"{model.name} keeps no attention over the image: its text looks at what a perceiver makes of "
             "the image, which has no places. With config: {use_resampler: false} it looks at the patches"
         )
+    if model.attention and config.num_hidden_layers < config.cross_layer_interval:
+        raise StageError(
+            f"{model.name} keeps no attention over the image: of its {config.num_hidden_layers} layers none "
+            f"looks at it, as one in {config.cross_layer_interval} does (cross_layer_interval)"
+        )
     return config

@@ -19,8 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from benchbox import graphs
 from benchbox.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
-from benchbox.errors import StageError, named_line
+from benchbox.errors import StageError
 from benchbox.models import _declared, _onnx
 from benchbox.schema import Model, Weights
 
@@ -139,8 +140,9 @@ def _module(file: Path, signature: Signature) -> Module:
 
     inputs = [spec.name for spec in signature.inputs]
     outputs = [spec.name for spec in signature.outputs]
-    session = cache(lambda threads: _session(file, threads))
-    session(torch.get_num_threads())
+    session = cache(lambda threads: graphs.session(file, threads=threads, optimized=False))
+    with graphs.refused(f"ONNX Runtime does not take {file.name}"):
+        session(torch.get_num_threads())
 
     class OnnxFile(torch.nn.Module):  # type: ignore[misc,name-defined,unused-ignore]  # torch is untyped here
         def forward(self, *tensors: Any) -> tuple[Any, ...]:
@@ -149,24 +151,3 @@ def _module(file: Path, signature: Signature) -> Module:
             return tuple(torch.from_numpy(np.ascontiguousarray(result)) for result in results)
 
     return OnnxFile().eval()
-
-
-def _session(file: Path, threads: int) -> Any:
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what fails comes as an exception
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except (
-        runtime.Fail,
-        runtime.InvalidArgument,
-        runtime.InvalidGraph,
-        runtime.InvalidProtobuf,
-        runtime.NotImplemented,
-        runtime.RuntimeException,
-    ) as error:
-        raise StageError(f"ONNX Runtime does not take {file.name}: {named_line(error)}") from error

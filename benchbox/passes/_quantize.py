@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from benchbox import graphs
 from benchbox.contract import Facts, Host, PassJob
 from benchbox.errors import StageError, named_line
 from benchbox.passes import _files
@@ -130,7 +131,7 @@ def prepare(source: Path, scratch: Path, *, gemm_as_matmul: bool) -> Prepared:
 
     large = _files.is_large(source)
     raw = scratch / "preprocessed.onnx"
-    shape_inference = _preprocess(source / _files.FILE, raw, large=large)
+    shape_inference = _preprocess(source / graphs.FILE, raw, large=large)
     model = onnx.load(str(raw))
     if gemm_as_matmul:
         rewritten = ONNXModel(model)
@@ -141,8 +142,8 @@ def prepare(source: Path, scratch: Path, *, gemm_as_matmul: bool) -> Prepared:
     _files.name_nodes(model.graph)
     folder = scratch / "prepared"
     folder.mkdir()
-    _files.write(model, folder)
-    return Prepared(folder / _files.FILE, onnx.load(str(folder / _files.FILE)), shape_inference, large)
+    graphs.write(model, folder)
+    return Prepared(folder / graphs.FILE, onnx.load(str(folder / graphs.FILE)), shape_inference, large)
 
 
 def excluded(model: Any, options: WeightOptions, *, keep_activation_matmuls: bool) -> list[str]:
@@ -189,8 +190,8 @@ def weight_overrides(
 def finish(job: PassJob, options: WeightOptions, prepared: Prepared, model: Any, folder: Path) -> Facts:
     """Writes the quantized model, sees that it loads, and gives the facts of both passes."""
     _drop_unused_domains(model)
-    _files.write(model, folder)
-    _files.check_loads(folder / _files.FILE)
+    graphs.write(model, folder)
+    _files.check_loads(folder / graphs.FILE)
     counted = {*options.op_types, *_CHANNEL_AXIS}
     quantized, kept = count_nodes(model, counted)
     if not quantized:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchbox import graphs
 from benchbox.contract import Facts, Host, PassJob
 from benchbox.errors import StageError, named_line
 from benchbox.passes import _files
@@ -75,7 +76,7 @@ def apply(job: PassJob, folder: Path) -> Facts:
     import onnx
 
     _files.require_fp32(job, "fp16")
-    model = onnx.load(str(job.source / _files.FILE))
+    model = onnx.load(str(job.source / graphs.FILE))
     if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer):
         raise StageError("fp16 starts from fp32, and this model has fp16 weights already")
     blocked = _blocked(job.options, model)
@@ -84,8 +85,8 @@ def apply(job: PassJob, folder: Path) -> Facts:
     clipped = _clipped(job.options, model)
     model = _convert(job.options, _prepared(model, blocked), blocked)
     del model.graph.value_info[:]
-    _files.write(model, folder)
-    _check(folder / _files.FILE)
+    graphs.write(model, folder)
+    _check(folder / graphs.FILE)
     return {
         "nodes_fp16": dict(sorted(computed.items())),
         "nodes_fp32": dict(sorted(kept.items())),
@@ -188,8 +189,8 @@ def _infer(model: Any) -> Any:
 
     with tempfile.TemporaryDirectory(prefix="fp16-") as scratch:
         del model.graph.value_info[:]
-        _files.write(model, Path(scratch))
-        path, inferred = str(Path(scratch) / _files.FILE), str(Path(scratch) / "inferred.onnx")
+        graphs.write(model, Path(scratch))
+        path, inferred = str(Path(scratch) / graphs.FILE), str(Path(scratch) / "inferred.onnx")
         onnx.shape_inference.infer_shapes_path(path, inferred)
         return onnx.load(inferred)
 
