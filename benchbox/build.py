@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchbox import arrays, gradient, plugins
+from benchbox import arrays, gradient, hub, plugins
 from benchbox.cache import Cache, Entry, hash_file
 from benchbox.contract import ExportJob, Feeds, Host, Module, Outputs, PassJob, Run, Sample, Split
 from benchbox.errors import StageError
@@ -142,6 +142,7 @@ def _serve_artifact(message: Message) -> Mapping[str, Any]:
     host = Host(frozenset(message["cpu_features"]))
     with _scratch():
         case, folder = Case.of(message["case"]), Path(message["folder"])
+        _fetch(case.model)
         entry = build_artifact(case, Cache(Path(message["cache"])), host, folder)
     return {"key": entry.key}
 
@@ -151,6 +152,7 @@ def _serve_reference(message: Message) -> Mapping[str, Any]:
     store = Cache(Path(message["cache"]))
     with _scratch():
         folder = Path(message["folder"])
+        _fetch(case.model)
         entry = build_reference(case, message["samples"], store, message["directions"], folder)
     return {"key": entry.key}
 
@@ -179,11 +181,12 @@ def _export(case: Case, written: Step, folder: Path) -> Mapping[str, Any]:
         options=plugins.options(exporter, step.options),
     )
     facts = exporter.export(job, folder)
+    commits = {source: hub.commit(source) for source, _ in _of_hub(case.model) if hub.commit(source)}
     return {
         "kind": exporter.PRODUCES,
         "steps": [asdict(written)],
         "precision": facts.get("precision", "fp32"),
-        "facts": dict(facts),
+        "facts": {**facts, **({"commits": commits} if commits else {})},
         "packages": plugins.versions((*exporter.REQUIRES, *family.REQUIRES)),
         "build_seconds_before": 0.0,
     }
@@ -402,7 +405,7 @@ def _export_inputs(case: Case, folder: Path) -> list[Any]:
 
 
 def _model_inputs(model: Model, folder: Path) -> list[Any]:
-    """Everything that decides a module: not its name, but the bytes of a local folder."""
+    """Everything that decides a module: not its name, but the bytes of a folder, the commit at a hub."""
     here = model.at(folder)
     family = plugins.load("models", model.family)
     fingerprint: Callable[[Model], str] | None = getattr(family, "fingerprint", None)
@@ -410,9 +413,24 @@ def _model_inputs(model: Model, folder: Path) -> list[Any]:
         replace(model, name=""),
         fingerprint(here) if fingerprint else "",
         *(_folder_digest(Path(source)) for source in (here.source, *(a.source for a in here.lora))),
+        *(hub.commit(source) for source, _ in _of_hub(model)),
         plugins.source_digest("models", model.family),
         plugins.versions(family.REQUIRES),
     ]
+
+
+def _of_hub(model: Model) -> Iterator[tuple[str, str]]:
+    """What of a model may lie at a hub, and a file that each of them has; random weights ask none."""
+    if model.weights == "pretrained":
+        yield model.source, hub.CONFIG
+    for adapter in model.lora:
+        yield adapter.source, hub.ADAPTER
+
+
+def _fetch(model: Model) -> None:
+    """What is at a hub and not on this machine yet becomes that of one commit, before there is a key."""
+    for source, file in _of_hub(model):
+        hub.fetch(source, file)
 
 
 def _dataset_inputs(dataset: Dataset, folder: Path) -> list[Any]:

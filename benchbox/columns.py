@@ -127,7 +127,7 @@ _MEASURED = (
     "load_seconds", "load_memory_mib", "peak_memory_mib", "peak_above_empty_mib", "device_memory_mib",
     "nodes",
 )  # fmt: skip
-_ARTIFACT = ("artifact_size_mib", "artifact_sha256", "build_seconds", "opset")
+_ARTIFACT = ("artifact_size_mib", "artifact_sha256", "build_seconds", "opset", "commit")
 _PARITY = (
     "max_abs_error", "mean_abs_error", "max_rel_error", "cosine", "sqnr_db", "nan_count",
     "inf_count", "parity_samples", "parity_reasons", "noise_floor",
@@ -191,7 +191,17 @@ def _of_artifact(artifact: Artifact) -> Cells:
         artifact.sha256,
         artifact.build_seconds,
         opset if isinstance(opset, int) and abs(opset) <= _MOST else None,
+        _commits(artifact.facts.get("commits")),
     )
+
+
+def _commits(found: Any) -> str | None:
+    """Which commit a hub id stood for; of several, each with its id."""
+    if not isinstance(found, dict) or not found:
+        return None
+    if len(found) == 1:
+        return str(*found.values())
+    return ", ".join(f"{source}: {commit}" for source, commit in found.items())
 
 
 def _of_parity(parity: Parity) -> Cells:

@@ -461,7 +461,7 @@ WRONG_FIELDS = {
     "source that is nothing": (
         "google/vit-base-patch16-224",
         "a/b/c",
-        "s.yaml:1:31: models.source: 'a/b/c' is neither a hub id (owner/name) nor a local path (./folder)",
+        "s.yaml:1:31: models.source: 'a/b/c' is neither a hub id (owner/name, owner/name@revision) nor a local path (./folder)",
     ),
     "source with a NUL": (
         "google/vit-base-patch16-224",

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchbox import hub
 from benchbox.contract import Module
 from benchbox.errors import StageError, first_line
 from benchbox.schema import Lora
@@ -36,14 +37,15 @@ def attach(module: Module, loras: Sequence[Lora]) -> Module:
     names = [f"adapter-{index}" for index in range(len(loras))]
     wrapped: Any = None
     for name, lora in zip(names, loras, strict=True):
+        source, revision = hub.split(lora.source)
         try:
             with warnings.catch_warnings():
                 # What a checkpoint lacks would stay random, and PEFT only warns.
                 warnings.filterwarnings("error", message="Found missing adapter keys")
                 if wrapped is None:
-                    wrapped = peft.PeftModel.from_pretrained(module, lora.source, adapter_name=name)
+                    wrapped = peft.PeftModel.from_pretrained(module, source, name, revision=revision)
                 else:
-                    wrapped.load_adapter(lora.source, adapter_name=name)
+                    wrapped.load_adapter(source, name, revision=revision)
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, UserWarning) as error:
             raise StageError(
                 f"the LoRA adapter {lora.source!r} cannot be attached: {first_line(error)}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchbox import hub
 from benchbox.contract import Module, Sample
 from benchbox.errors import StageError
 from benchbox.models import _lora
@@ -13,6 +14,8 @@ from benchbox.schema import Model
 
 IMAGENET: Mapping[str, Any] = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 """How the image processors of models trained on ImageNet normalise: mean and deviation of its colours."""
+
+_PROCESSOR = "preprocessor_config.json"
 
 
 def quiet() -> None:
@@ -34,9 +37,10 @@ def config(model: Model, presets: Mapping[str, Mapping[str, Any]], config_class:
     if model.weights == "random" and model.source in presets:
         cls = getattr(transformers, config_class)
         return cls(**_overridden(presets[model.source], model.config))
+    name, revision = hub.split(model.source)
     try:
         return transformers.AutoConfig.from_pretrained(
-            model.source, trust_remote_code=model.trust_remote_code, **model.config
+            name, revision=revision, trust_remote_code=model.trust_remote_code, **model.config
         )
     except (OSError, ValueError) as error:
         raise StageError(
@@ -73,9 +77,11 @@ def weights(model: Model, architecture: Any, its_config: Any) -> Module:
     if model.weights == "random":
         torch.manual_seed(model.seed)
         return _lora.attach(architecture(its_config).eval(), model.lora)
+    name, revision = hub.split(model.source)
     try:
         module, loading = architecture.from_pretrained(
-            model.source,
+            name,
+            revision=revision,
             config=its_config,
             use_safetensors=True,
             trust_remote_code=model.trust_remote_code,
@@ -203,12 +209,29 @@ def image_processor(model: Model, class_name: str, **settings: Any) -> Any:
 
     quiet()
     if model.weights == "pretrained":
-        return transformers.AutoImageProcessor.from_pretrained(
-            model.source, trust_remote_code=model.trust_remote_code
-        )
+        return _own_processor(model)
     if importlib.util.find_spec("torchvision") is None and hasattr(transformers, f"{class_name}Pil"):
         class_name = f"{class_name}Pil"
     return getattr(transformers, class_name)(**settings)
+
+
+def _own_processor(model: Model) -> Any:
+    import transformers
+
+    name, revision = hub.split(model.source)
+    try:
+        return transformers.AutoImageProcessor.from_pretrained(
+            name, revision=revision, trust_remote_code=model.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if Path(name).is_dir() and not (Path(name) / _PROCESSOR).is_file():
+            raise StageError(
+                f"{name} has no {_PROCESSOR}, so nobody knows how to make its images ready. Save the model's "
+                "image processor there too, with its save_pretrained"
+            ) from error
+        raise StageError(
+            f"the image processor of {model.source!r} cannot be had: {first_line(error)}"
+        ) from error
 
 
 def pixels(processor: Any, samples: Sequence[Sample]) -> Any:

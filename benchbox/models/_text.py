@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from benchbox import hub
 from benchbox.contract import Array, Sample
 from benchbox.errors import StageError, first_line
 from benchbox.models import _pretrained
@@ -103,7 +104,10 @@ def _tokenizer(source: str, trust_remote_code: bool) -> Any:
     import transformers
 
     _pretrained.quiet()
+    name, revision = hub.split(source)
     try:
-        return transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        return transformers.AutoTokenizer.from_pretrained(
+            name, revision=revision, trust_remote_code=trust_remote_code
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StageError(f"the tokenizer of {source!r} cannot be had: {first_line(error)}") from error

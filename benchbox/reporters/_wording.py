@@ -275,6 +275,7 @@ def details(row: Row) -> list[tuple[str, str]]:
         ("fp32 noise floor", error(row["noise_floor"])),
         ("parity", row["parity_reasons"]),
         ("nodes", row["nodes"]),
+        ("hub commit", row["commit"]),
         ("artifact SHA-256", row["artifact_sha256"]),
         ("case", row["case_id"]),
     ]

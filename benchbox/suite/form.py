@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from benchbox import local, plugins
+from benchbox import hub, local, plugins
 from benchbox.schema import (
     DEFAULT_TOLERANCES,
     Dataset,
@@ -133,8 +133,10 @@ def _source(text: str, info: ValidationInfo) -> str:
     if local.is_local(text) or text.startswith("/"):
         file, python, function = text.partition(".py:")
         return local_path(file + python.rstrip(":"), folder_of(info)) + (function and f":{function}")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text, re.ASCII):
-        raise custom(f"{kind(text)} is neither a hub id (owner/name) nor a local path (./folder)")
+    if not hub.is_id(text):
+        raise custom(
+            f"{kind(text)} is neither a hub id (owner/name, owner/name@revision) nor a local path (./folder)"
+        )
     return text
 
 
@@ -142,7 +144,7 @@ class LoraForm(Form):
     """A LoRA adapter, as PEFT saves it."""
 
     source: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_source)] = Field(
-        description="Hub id, or a local folder (./folder, from the suite's own)."
+        description="Hub id (owner/name, owner/name@revision), or a folder (./folder, from the suite's)."
     )
     weight: Annotated[float, Between(-100.0, 100.0)] = Field(
         default=1.0, description="By how much the adapter's update counts."
@@ -176,7 +178,8 @@ class ModelForm(Form):
 
     family: str = Field(description="File name of a plug-in in models/.")
     source: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_source)] = Field(
-        description="Hub id, or a local folder or file (./folder, from the suite's own)."
+        description="Hub id (owner/name, owner/name@revision), or a folder or file (./folder, from the "
+        "suite's)."
     )
     name: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_name)] | None = Field(
         default=None, description="How reports call it; by default the last part of source."
