@@ -413,6 +413,7 @@ def _model_inputs(model: Model, folder: Path) -> list[Any]:
         replace(model, name=""),
         fingerprint(here) if fingerprint else "",
         *(_folder_digest(Path(source)) for source in (here.source, *(a.source for a in here.lora))),
+        *(_digest_at(Path(value)) for value in here.config.values() if isinstance(value, str)),
         *(hub.commit(source) for source, _ in _of_hub(model)),
         plugins.source_digest("models", model.family),
         plugins.versions(family.REQUIRES),
@@ -438,6 +439,16 @@ def _dataset_inputs(dataset: Dataset, folder: Path) -> list[Any]:
     fingerprint: Callable[[Any], str] | None = getattr(plugin, "fingerprint", None)
     content = fingerprint(plugins.options(plugin, dataset.at(folder).options)) if fingerprint else ""
     return [dataset, content, plugins.source_digest("datasets", dataset.word)]
+
+
+def _digest_at(place: Path) -> str:
+    """Of the file or folder that a value of `config` names; empty where it names none."""
+    try:
+        if place.is_absolute() and place.is_file():
+            return _file_digest(place, place.stat().st_mtime_ns)
+        return _folder_digest(place)
+    except (OSError, ValueError):  # text that happens to begin with a slash, and is too long for a path
+        return ""
 
 
 def _folder_digest(source: Path) -> str:

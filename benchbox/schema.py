@@ -90,7 +90,8 @@ class Model:
     def at(self, folder: Path) -> Model:
         """The model for who opens its files: local paths that a suite in this folder wrote, absolute."""
         lora = tuple(replace(adapter, source=located(adapter.source, folder)) for adapter in self.lora)
-        return replace(self, source=located(self.source, folder), lora=lora)
+        config = _located(self.config, folder)
+        return replace(self, source=located(self.source, folder), lora=lora, config=config)
 
 
 @dataclass(frozen=True)

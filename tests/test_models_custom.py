@@ -263,6 +263,44 @@ def test_an_edit_of_the_file_or_of_one_beside_it_is_another_model(tmp_path: Path
     assert len(set(prints)) == 3
 
 
+WEIGHTS = """
+import numpy, torch
+
+def net(weights):
+    linear = torch.nn.Linear(3, 2, bias=False)
+    linear.weight = torch.nn.Parameter(torch.from_numpy(numpy.load(weights)))
+    return {"module": linear, "inputs": [{"name": "x", "dtype": "float32", "axes": ["batch", 3]}],
+            "outputs": [{"name": "y", "dtype": "float32", "axes": ["batch", 2]}]}
+"""
+WITH_WEIGHTS = """
+models: {family: custom, source: ./net.py:net, trust_remote_code: true, config: {weights: ./trained.npy}}
+paths: [torch]
+backends: [pytorch]
+inputs: {dataset: random}
+"""
+
+
+def test_a_file_that_the_config_names_is_taken_from_the_suite_and_is_part_of_the_model(
+    tmp_path: Path,
+) -> None:
+    """Weights that were trained further are another artifact, under the same case."""
+    (tmp_path / "net.py").write_text(WEIGHTS, encoding="utf-8")
+    np.save(tmp_path / "trained.npy", np.full((2, 3), 1.0, np.float32))
+    case = suite.parse_suite(WITH_WEIGHTS, str(tmp_path / "s.yaml")).cases[0]
+    assert case.model.config == {"weights": "./trained.npy"}
+    with torch.inference_mode():
+        assert custom.load(case.model.at(tmp_path))(torch.ones(1, 3))[0].tolist() == [[3.0, 3.0]]
+    before = build.artifact_keys(case, Host(frozenset()), tmp_path)
+    np.save(tmp_path / "trained.npy", np.full((2, 3), 2.0, np.float32))
+    assert build.artifact_keys(case, Host(frozenset()), tmp_path) != before
+
+
+def test_a_file_that_the_config_names_and_that_is_not_there_is_a_wrong_suite(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(WEIGHTS, encoding="utf-8")
+    with pytest.raises(SuiteError, match=r"models\.config\.weights: './trained\.npy' does not exist"):
+        suite.parse_suite(WITH_WEIGHTS, str(tmp_path / "s.yaml"))
+
+
 def test_an_edited_file_is_what_runs(tmp_path: Path) -> None:
     """Also within the second in which it was read before, which Python's own bytecode would not notice."""
     assert custom.signature(written(tmp_path), {}).outputs[0].axes == ("batch", 3)

@@ -19,7 +19,8 @@ those of the dataset, in 0..1; others are drawn from their `range: [lowest, high
 must have.
 
 The file may import what is installed and what lies beside it. An edit of any .py file in its folder builds
-anew; what else it reads is not seen. A trusted file is trusted with everything: it runs as you.
+anew, and so does one of a file that `config` names (`weights: ./trained.safetensors`, from the suite's own
+folder); what else it reads is not seen. A trusted file is trusted with everything: it runs as you.
 """
 
 from __future__ import annotations

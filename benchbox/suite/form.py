@@ -56,6 +56,7 @@ from benchbox.suite.words import (
     folder_of,
     local_path,
     options,
+    paths_in,
     plugin,
     with_options,
     word_and_fields,
@@ -222,6 +223,7 @@ def _model(data: Any, info: ValidationInfo) -> Model:
     name = form.name or clean_name(local.located(form.source, folder).rpartition("/")[2])
     weights = form.weights or getattr(family, "WEIGHTS", "random")
     given = {field: getattr(form, field) for field in ModelForm.model_fields}
+    given["config"] = paths_in(form.config, folder, "config")
     model = Model(**{**given, "name": name, "task": task, "weights": weights})
     try:
         sizes_of(model, folder)

@@ -43,7 +43,7 @@ def options(module: Any, given: Mapping[str, Any], folder: Path) -> dict[str, An
     details = unknown_keys(given, [field.name for field in fields], what="option")
     known = {field.name: given[field.name] for field in fields if field.name in given}
     try:
-        paths = {name: _path(name, value, folder) for name, value in known.items()}
+        paths = paths_in(known, folder)
         value = adapter(module.Options).validate_json(json.dumps(paths), strict=True)
     except ValidationError as error:
         details += again(error)
@@ -59,14 +59,17 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default
 
 
-def _path(name: str, value: Any, folder: Path) -> Any:
-    """An option that is a path, taken from the suite's folder: `root`, and what begins with `./` or `../`."""
-    if not isinstance(value, str) or not (name == "root" or local.is_local(value)):
-        return value
-    try:
-        return local_path(value, folder)
-    except PydanticCustomError as error:
-        return refuse(wrong(str(error), name))
+def paths_in(given: Mapping[str, Any], folder: Path, *place: str) -> dict[str, Any]:
+    """The values, those that are paths checked to exist: `root`, and what begins with `./`, `../` or `~/`."""
+    found, details = {}, []
+    for name, value in given.items():
+        found[name] = value
+        if isinstance(value, str) and (name == "root" or local.is_local(value)):
+            try:
+                found[name] = local_path(value, folder)
+            except PydanticCustomError as error:
+                details.append(wrong(str(error), *place, name))
+    return refuse(*details) if details else found
 
 
 def local_path(text: str, folder: Path) -> str:
