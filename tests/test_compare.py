@@ -227,6 +227,12 @@ def test_a_run_against_itself_has_no_row_that_differs(run):
     assert all(row.same_artifact for row in rows if row.pair.before and row.pair.before.artifact)
 
 
+def test_what_could_run_in_neither_is_read_last(run):
+    outcomes = [row.outcome for row in compare([run("a"), run("b")]).versus[0].rows]
+    assert outcomes.count(("skipped", "skipped")) == 1
+    assert outcomes[-1] == ("skipped", "skipped")
+
+
 def test_drift_of_the_whole_machine_makes_no_case_slower(run):
     """Everything takes 1.25 times as long, the baselines too: that is drift, and the anchor says so."""
     comparison = compare([run("a"), run("b", slowed_with_companion(1.25))])

@@ -61,11 +61,12 @@ def _versus(before: Run, after: Run, ignore: Collection[str], anchor: bool) -> V
     pairs = pairing.pair(before.records, after.records, ignore)
     sides = (_Side.of(before), _Side.of(after))
     cases = [_either(pair).case for pair in pairs]
-    rows = tuple(
+    rows = [
         replace(_row(pair, sides, anchor), heading=heading, runtime=runtime)
         for pair, heading, runtime in zip(pairs, _headings(cases), _runtimes(cases), strict=True)
-    )
-    return Versus(before, after, rows, pairing.would_pair(pairs, ignore))
+    ]
+    rows.sort(key=lambda row: set(row.outcome) == {"skipped"})  # read last, as in a report
+    return Versus(before, after, tuple(rows), pairing.would_pair(pairs, ignore))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def options(module: Any, given: Mapping[str, Any], folder: Path) -> dict[str, An
     details = unknown_keys(given, [field.name for field in fields], what="option")
     known = {field.name: given[field.name] for field in fields if field.name in given}
     try:
-        paths = paths_in(known, folder)
+        paths = paths_in(known, folder, always=("root",))
         value = adapter(module.Options).validate_json(json.dumps(paths), strict=True)
     except ValidationError as error:
         details += again(error)
@@ -59,12 +59,15 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default
 
 
-def paths_in(given: Mapping[str, Any], folder: Path, *place: str) -> dict[str, Any]:
-    """The values, those that are paths checked to exist: `root`, and what begins with `./`, `../` or `~/`."""
+def paths_in(
+    given: Mapping[str, Any], folder: Path, *place: str, always: Collection[str] = ()
+) -> dict[str, Any]:
+    """The values, those that are paths checked to exist: what begins with `./`, `../` or `~/`, and `always`
+    those of these names."""
     found, details = {}, []
     for name, value in given.items():
         found[name] = value
-        if isinstance(value, str) and (name == "root" or local.is_local(value)):
+        if isinstance(value, str) and (name in always or local.is_local(value)):
             try:
                 found[name] = local_path(value, folder)
             except PydanticCustomError as error:
