@@ -262,10 +262,13 @@ class Runs:
             for number, group in enumerate(groups)
             if baselines[number] and outcomes[number] == "ok" and sessions[number] is not None
         }
+        unfit = {
+            group for number, group in enumerate(groups) if baselines[number] and outcomes[number] != "ok"
+        }
         theirs = np.full(len(groups), -1, dtype=np.int64)
         for number, group in enumerate(groups):
             session = sessions[number]
-            if session is None or baselines[number]:
+            if session is None or baselines[number] or group in unfit:
                 continue
             if beside[number] == session:
                 theirs[number] = len(groups) + number

@@ -141,6 +141,8 @@ def error(reference: Sequence[float], candidate: Sequence[float]) -> float:
     import numpy as np
 
     r, c = np.asarray(reference), np.asarray(candidate)
+    if not np.isfinite(c).all():
+        return float("nan")
     length = float(np.linalg.norm(r))
     return float(np.linalg.norm(c - r) / length) if length > 0 else float(np.linalg.norm(c) > 0)
 

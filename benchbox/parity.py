@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchbox.schema import OutputParity, Parity, Precision, Tolerance
+from benchbox.schema import OutputParity, Parity, Precision, Tolerance, less_is_better
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -61,6 +61,13 @@ def compare(name: str, shape: Mapping[str, int], reference: Array, candidate: Ar
     )
 
 
+def is_finite(array: Array) -> bool:
+    """Whether all its values are numbers; of what is no float, they are."""
+    import numpy as np
+
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
 def shape_mismatch(name: str, reference: Array, candidate: Array) -> str:
     """What is wrong with the candidate's shape, or an empty string."""
     if reference.shape == candidate.shape:
@@ -84,8 +91,8 @@ def judge(
         found.append("no output was compared")
     for output in outputs:
         found += _violations(output, gate.tolerance, gate.noise_floor)
-    for name, least in gate.tolerance.metrics.items():
-        found += _metric_violation(name, least, metrics)
+    for name, bound in gate.tolerance.metrics.items():
+        found += _metric_violation(name, bound, metrics)
     found += _gradient_violation(gradient_error, gate.tolerance.gradient)
     return Parity(
         passed=not found,
@@ -111,24 +118,25 @@ def _violations(output: OutputParity, tolerance: Tolerance, noise_floor: float) 
         allowed = max(tolerance.atol, NOISE_FLOOR_FACTOR * noise_floor)
         if output.max_abs_error is None or output.max_abs_error > allowed:
             found.append(f"{where}: max abs error {_show(output.max_abs_error)} > {allowed:.3g}")
-    if tolerance.cosine is not None and (output.cosine is None or output.cosine < tolerance.cosine):
+    if tolerance.cosine is not None and _below(output, output.cosine, tolerance.cosine):
         found.append(f"{where}: cosine {_show(output.cosine)} < {tolerance.cosine:g}")
-    if tolerance.sqnr_db is not None and _below(output, tolerance.sqnr_db):
+    if tolerance.sqnr_db is not None and _below(output, output.sqnr_db, tolerance.sqnr_db):
         found.append(f"{where}: SQNR {_show(output.sqnr_db)} dB < {tolerance.sqnr_db:g} dB")
     return found
 
 
-def _below(output: OutputParity, least_db: float) -> bool:
-    if output.sqnr_db is None:
-        return output.max_abs_error != 0.0
-    return output.sqnr_db < least_db
+def _below(output: OutputParity, value: float | None, least: float) -> bool:
+    """What is not defined, as for outputs that are all zero, is no violation where both are the same."""
+    return output.max_abs_error != 0.0 if value is None else value < least
 
 
-def _metric_violation(name: str, least: float, metrics: Mapping[str, float]) -> list[str]:
+def _metric_violation(name: str, bound: float, metrics: Mapping[str, float]) -> list[str]:
     if name not in metrics:
         return [f"the task has no metric {name!r}; it has: {', '.join(metrics) or 'none'}"]
     value = metrics[name]
-    return [] if value >= least else [f"{name} {value:.4g} < {least:g}"]
+    if less_is_better(name):
+        return [] if value <= bound else [f"{name} {value:.4g} > {bound:g}"]
+    return [] if value >= bound else [f"{name} {value:.4g} < {bound:g}"]
 
 
 def _gradient_violation(error: float | None, most: float | None) -> list[str]:
@@ -151,15 +159,20 @@ def _relative(error: Array, magnitude: Array) -> float | None:
 
 
 def _worst_cosine(reference: Array, candidate: Array) -> float | None:
-    """The least cosine over samples (rows), over the elements where both are finite."""
+    """The least cosine over samples (rows), over the elements where both are finite.
+
+    Rows that are zero in both have none, and are left out; None where only the reference is zero.
+    """
     import numpy as np
 
     rows = len(reference) if reference.ndim else 1
     ref, cand = reference.reshape(rows, -1), candidate.reshape(rows, -1)
     finite = np.isfinite(ref) & np.isfinite(cand)
     ref, cand = np.where(finite, ref, 0.0), np.where(finite, cand, 0.0)
+    told = ref.any(axis=1) | cand.any(axis=1)
+    ref, cand = ref[told], cand[told]
     norms = np.linalg.norm(ref, axis=1) * np.linalg.norm(cand, axis=1)
-    if not rows or (np.linalg.norm(ref, axis=1) == 0.0).any():
+    if not len(ref) or not ref.any(axis=1).all():
         return None
     dots = np.einsum("ij,ij->i", ref, cand)
     return float(min(1.0, np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0).min()))

@@ -223,13 +223,18 @@ class Case:
         return digest([self.model, self.dataset, self.shape])[:12]
 
 
+def less_is_better(metric: str) -> bool:
+    """Whether a task's metric is an error or a loss, by its name; the others are shares that agree."""
+    return metric.endswith(("_error", "cross_entropy", "perplexity", "loss"))
+
+
 @dataclass(frozen=True)
 class Tolerance:
     """What parity demands; None demands nothing. `atol` bounds max |candidate - reference|.
 
     `cosine` and `sqnr_db` are lower bounds on the worst sample; `metrics` are lower bounds on task
-    metrics by name (`{"top1_agreement": 0.99}`). `gradient` bounds the relative error of directional
-    derivatives, where the suite asks for them.
+    metrics by name (`{"top1_agreement": 0.99}`), and upper bounds on errors and losses. `gradient` bounds
+    the relative error of directional derivatives, where the suite asks for them.
     """
 
     atol: float | None = None

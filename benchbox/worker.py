@@ -6,7 +6,8 @@ would be in the numbers. It speaks to the conductor over a pipe (process.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -144,7 +145,7 @@ class Worker:
     def _compare(self, shapes: list[Mapping[str, int]]) -> Compared:
         family = plugins.load("models", self._case.model.family)
         by_shape: dict[str, tuple[Mapping[str, int], list[tuple[Outputs, Outputs]]]] = {}
-        sums: dict[str, float] = {}
+        shares: dict[str, list[tuple[float, int]]] = {}
         reasons: list[str] = []
         maps: tuple[Attention, ...] = ()
         for index, shape in enumerate(shapes):
@@ -157,13 +158,16 @@ class Worker:
             if self._case.model.attention:
                 maps = maps or attention.kept(stored.feeds, stored.outputs, candidate)
             by_shape.setdefault(str(shape), (shape, []))[1].append((stored.outputs, candidate))
-            for name, value in family.metrics(self._case.model, self._evidence(stored, candidate)).items():
-                sums[name] = sums.get(name, 0.0) + value * shape["batch"]
-        samples = sum(shape["batch"] * len(pairs) for shape, pairs in by_shape.values())
+            if all(parity.is_finite(output) for output in candidate.values()):  # else a metric means nothing
+                found = family.metrics(self._case.model, self._evidence(stored, candidate))
+                for name, value in found.items():
+                    shares.setdefault(name, []).append((value, shape["batch"]))
         # A picture that the suite asked for is no result; an output of somebody's own may be called the same.
         picture = attention.OUTPUT if self._case.model.attention else None
         outputs = [o for shape, pairs in by_shape.values() for o in _outputs(shape, pairs, but=picture)]
-        metrics = {name: total / samples for name, total in sums.items()}
+        metrics = {name: _mean(of_batches) for name, of_batches in shares.items()}
+        reasons += [f"{name} is not finite" for name, value in metrics.items() if not math.isfinite(value)]
+        metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
         return Compared(outputs, metrics, sorted(set(reasons)), maps)
 
     def _gradient_error(self) -> float | None:
@@ -213,6 +217,11 @@ class Stored:
         stored = arrays.load(path)
         feeds, outputs, rolled = (arrays.under(prefix, stored) for prefix in ("in:", "out:", "roll:"))
         return cls(feeds, outputs, rolled, stored.get("labels"))
+
+
+def _mean(of_batches: Sequence[tuple[float, int]]) -> float:
+    """Of a metric, over the batches that have it, each as often as it has samples."""
+    return sum(value * count for value, count in of_batches) / sum(count for _, count in of_batches)
 
 
 def _label(shape: Mapping[str, int]) -> str:

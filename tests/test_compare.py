@@ -22,7 +22,7 @@ from benchbox.compare import anchoring, gates, pairing, reports, wording
 from benchbox.compare.rows import Comparison, Row
 from benchbox.compare.runs import compare
 from benchbox.errors import StoreError, UsageError
-from benchbox.schema import Environment, Record, Threads
+from benchbox.schema import Environment, Lora, Record, Threads
 from benchbox.stats import Interval
 
 ONNX, INT8 = golden.case("onnx"), golden.case("onnx", golden.INT8)
@@ -436,6 +436,21 @@ def test_two_candidates_that_are_as_near_make_no_pair():
     assert [pair.rivals for pair in pairing.pair(before, after)] == [2, 1, 1]
 
 
+def test_a_model_with_another_adapter_is_another_model():
+    four, sixty_four = (
+        replace(ONNX, model=replace(ONNX.model, lora=(Lora(f"./lora-r{rank}"),))) for rank in (4, 64)
+    )
+    assert paired(records(four), records(sixty_four)) == [(0, None), (None, 0)]
+    assert pairing.model_key(four) != pairing.model_key(sixty_four)
+    assert paired(records(four), records(sixty_four), "lora") == [(0, 0)]
+
+
+def test_attention_that_is_kept_is_shown_as_a_difference():
+    keeping = replace(ONNX, model=replace(ONNX.model, attention=True))
+    (pair,) = pairing.pair(records(ONNX), records(keeping))
+    assert [(d.name, d.before, d.after) for d in pair.differences] == [("attention", "false", "true")]
+
+
 def test_another_provider_is_another_case_unless_it_is_ignored():
     before, after = records(ONNX), records(golden.case("onnx", backend=golden.CUDA))
     assert paired(before, after) == [(0, None), (None, 0)]
@@ -462,11 +477,13 @@ def test_what_cannot_be_ignored_names_what_can_be():
         ("cosine drop > 1e-3", "cosine", "drop", 0.001),
         ("max_abs_error > 1e-3", "max_abs_error", "above", 0.001),
         ("top1_agreement < .9", "top1_agreement", "below", 0.9),
+        ("gradient_error > 0.01", "gradient_error", "above", 0.01),
+        ("cross_entropy > 2.5", "cross_entropy", "above", 2.5),
         ("outcome", "outcome", "outcome", 0.0),
     ],
 )
 def test_gates_are_read(text, name, kind, limit):
-    gate = gates.parse(text, ["top1_agreement"])
+    gate = gates.parse(text, ["top1_agreement", "gradient_error", "cross_entropy"])
     assert (gate.name, gate.kind) == (name, kind)
     assert gate.limit == pytest.approx(limit)
 
@@ -479,6 +496,7 @@ def test_gates_are_read(text, name, kind, limit):
         ("p50 > 5", "write 'p50 > 5%'"),
         ("cosine > 0.9", "write 'cosine < 0.9' or 'cosine drop > 0.9'"),
         ("max_abs_error > 5%", "write 'max_abs_error > 5'"),
+        ("gradient_error < 0.01", "write 'gradient_error > 0.01'"),
         ("p50 > -5%", "cannot be read"),
         ("p50 > nan%", "cannot be read"),
         ("p50 > 5% or outcome", "cannot be read"),
@@ -488,7 +506,7 @@ def test_gates_are_read(text, name, kind, limit):
 )
 def test_a_gate_that_cannot_be_read_says_what_can_be(text, message):
     with pytest.raises(UsageError, match=re.escape(message)):
-        gates.parse(text, ["top1_agreement"])
+        gates.parse(text, ["top1_agreement", "gradient_error"])
 
 
 def test_latency_fails_only_beyond_the_limit_that_the_interval_proves(run):

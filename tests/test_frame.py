@@ -156,6 +156,17 @@ def test_without_a_baseline_of_the_same_session_the_verdict_is_inconclusive():
     assert row["verdict"] == "inconclusive"
 
 
+def test_nothing_is_ranked_against_a_baseline_that_does_not_agree():
+    """Nor in another sitting, whose records carry a copy of its measurement."""
+    baseline = replace(golden.RECORDS[BASELINE], outcome="mismatch")
+    same = golden.RECORDS[ONNX]
+    elsewhere = golden.measurement(50.0, peak_mib=1, session="other")
+    apart = replace(golden.RECORDS[INT8], measurement=elsewhere, companion=elsewhere)
+    found = runs_of(baseline, same, apart).to_pandas()
+    assert found["ratio"].isna().all()
+    assert found["verdict"].tolist() == ["", "inconclusive", "inconclusive"]
+
+
 def test_a_case_with_one_process_has_a_median_and_no_interval():
     once = golden.measurement(100.0, peak_mib=100, offsets=(0.0,))
     row = runs_of(replace(golden.RECORDS[ONNX], measurement=once)).to_pandas().iloc[0]

@@ -165,3 +165,9 @@ def test_a_reference_without_directions_has_no_probe(ready: Callable[[Case], Rea
     folder = ready(VIT).reference
     assert not (folder / gradient.GRADIENT).exists()
     assert "in:pixel_values" in arrays.load(folder / "parity-0.npz")
+
+
+def test_a_derivative_that_is_no_number_never_passes() -> None:
+    """Not even beside a reference that is level everywhere."""
+    assert math.isnan(gradient.error([0.0, 0.0], [math.nan, 1.0]))
+    assert math.isnan(gradient.error([1.0, 1.0], [1.0, math.inf]))

@@ -95,8 +95,29 @@ def test_a_zero_reference_has_no_relative_error_no_cosine_and_no_sqnr() -> None:
     assert (found.max_abs_error, found.max_rel_error, found.cosine, found.sqnr_db) == (0.25, None, None, None)
 
 
-def test_one_zero_sample_among_others_leaves_the_cosine_unknown() -> None:
-    assert compare([[1, 2], [0, 0]], [[1, 2], [0, 0]]).cosine is None
+def test_a_sample_that_is_zero_on_one_side_only_leaves_the_cosine_unknown() -> None:
+    assert compare([[1, 2], [0, 0]], [[1, 2], [0, 1]]).cosine is None
+
+
+def test_outputs_that_are_the_same_agree_though_some_are_zero() -> None:
+    """Class indices, masks and dead units: where both are zero there is no angle, and no error."""
+    strict = Tolerance(atol=0.0, cosine=0.99999, sqnr_db=100.0)
+    found = compare([[1, 2], [0, 0]], [[1, 2], [0, 0]])
+    assert found.cosine == pytest.approx(1.0, abs=1e-15)
+    assert judge(found, strict) == ()
+    nothing = compare([[0, 0], [0, 0]], [[0, 0], [0, 0]])
+    assert nothing.cosine is None
+    assert judge(nothing, strict) == ()
+    labels = parity.compare("label", SHAPE, np.array([0, 3]), np.array([0, 3]))
+    assert judge(labels, strict) == ()
+
+
+def test_a_bound_on_a_loss_or_an_error_is_an_upper_one() -> None:
+    gate = Gate("fp32", Tolerance(metrics={"cross_entropy": 2.0, "top1_agreement": 0.9}), 0.0, 2)
+    assert parity.judge([CLEAN], {"cross_entropy": 1.5, "top1_agreement": 0.95}, gate).reasons == ()
+    assert parity.judge([CLEAN], {"cross_entropy": 2.5, "top1_agreement": 0.85}, gate).reasons == (
+        "cross_entropy 2.5 > 2", "top1_agreement 0.85 < 0.9",
+    )  # fmt: skip
 
 
 def test_a_candidate_of_zeros_is_as_wrong_as_can_be() -> None:
@@ -132,7 +153,7 @@ def test_a_judgement_keeps_what_it_was_judged_by() -> None:
         ({"max_abs_error": 2e-4}, Tolerance(atol=1e-4), "max abs error 0.0002 > 0.0001"),
         ({"max_abs_error": None}, Tolerance(atol=1e-4), "max abs error not known > 0.0001"),
         ({"cosine": 0.98}, Tolerance(cosine=0.99), "cosine 0.98 < 0.99"),
-        ({"cosine": None}, Tolerance(cosine=0.99), "cosine not known < 0.99"),
+        ({"cosine": None, "max_abs_error": 1.0}, Tolerance(cosine=0.99), "cosine not known < 0.99"),
         ({"sqnr_db": 19.0, "max_abs_error": 0.1}, Tolerance(sqnr_db=20.0), "SQNR 19 dB < 20 dB"),
         ({"sqnr_db": None, "max_abs_error": 0.1}, Tolerance(sqnr_db=20.0), "SQNR not known dB < 20 dB"),
         ({"nan_count": 3}, NOTHING, "3 NaN"),

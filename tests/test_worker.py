@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from benchbox.errors import StageError, Unavailable
 from benchbox.process import Child, Limits
 from benchbox.rounds import Ready
 from benchbox.schema import DEFAULT_TOLERANCES, Block, Case
-from benchbox.worker import _readings
+from benchbox.worker import Worker, _readings
 
 MIB = 2**20
 
@@ -167,6 +168,61 @@ def test_another_value_is_a_mismatch(made: Ready, tmp_path: Path) -> None:
     assert found["passed"] is False
     assert found["reasons"][0].startswith("logits at batch=3 image_size=32: max abs error 0.5 > 0.0001")
     assert found["outputs"][0]["max_abs_error"] == pytest.approx(0.5, abs=1e-4)
+
+
+class Answers:
+    """A session whose outputs are given, one after another."""
+
+    def __init__(self, *outputs: dict[str, Any]) -> None:
+        self._outputs = iter(outputs)
+
+    def run(self, _feeds: Any) -> dict[str, Any]:
+        return next(self._outputs)
+
+
+def compared(folder: Path, family: Any, *pairs: tuple[Any, Any, Any]) -> Any:
+    """What a worker finds in batches of (reference, candidate, labels)."""
+    one = Worker()
+    one._case, one._reference = cases.case("onnx"), folder
+    for index, (reference, _, labels) in enumerate(pairs):
+        known = {} if labels is None else {"labels": np.array(labels)}
+        np.savez(folder / f"parity-{index}.npz", **{"out:logits": np.array(reference, np.float32), **known})
+    one._session = Answers(*({"logits": np.array(candidate, np.float32)} for _, candidate, _ in pairs))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchbox.worker.plugins.load", lambda kind, word: family)
+        return one._compare([{"batch": len(reference)} for reference, _, _ in pairs])
+
+
+def test_a_candidate_with_nan_is_judged_and_its_metrics_are_not_asked(tmp_path: Path) -> None:
+    """Metrics of NaN raise, or are NaN, which no message may hold: the timings would be lost with them."""
+
+    def metrics(_model: Any, evidence: Any) -> dict[str, float]:
+        assert np.isfinite(evidence.candidate["logits"]).all()
+        return {"top1_agreement": 1.0}
+
+    good, bad = [[1.0, 2.0]], [[float("nan"), 2.0]]
+    found = compared(tmp_path, SimpleNamespace(metrics=metrics), (good, bad, None), (good, good, None))
+    assert found.outputs[0].nan_count == 1
+    assert found.metrics == {"top1_agreement": 1.0}
+
+
+def test_a_metric_that_is_not_finite_is_a_reason_and_no_metric(tmp_path: Path) -> None:
+    family = SimpleNamespace(metrics=lambda _model, _evidence: {"cross_entropy": float("inf"), "share": 0.5})
+    found = compared(tmp_path, family, ([[1.0]], [[1.0]], None))
+    assert (found.metrics, found.reasons) == ({"share": 0.5}, ["cross_entropy is not finite"])
+
+
+def test_accuracy_is_over_the_samples_that_have_a_label(tmp_path: Path) -> None:
+    """Two samples with labels, both right, and one without."""
+
+    def metrics(_model: Any, evidence: Any) -> dict[str, float]:
+        if evidence.labels is None:
+            return {}
+        return {"accuracy": float((evidence.candidate["logits"].argmax(1) == evidence.labels).mean())}
+
+    two, one = [[1.0, 2.0], [2.0, 1.0]], [[1.0, 2.0]]
+    found = compared(tmp_path, SimpleNamespace(metrics=metrics), (two, two, [1, 0]), (one, one, None))
+    assert found.metrics == {"accuracy": 1.0}
 
 
 def test_an_output_that_is_missing_is_a_mismatch(made: Ready, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from typing import Literal
 from benchbox import plugins
 from benchbox.compare.rows import Change, Comparison, Row, Versus
 from benchbox.errors import UsageError
+from benchbox.schema import less_is_better
 
 Kind = Literal["growth", "below", "drop", "above", "outcome"]
 State = Literal["passed", "failed", "inconclusive", "not judged"]
@@ -129,7 +130,7 @@ def _forms(name: str) -> Mapping[tuple[str, str, str], Kind]:
     """How a limit on a quantity is written: (drop, sign, percent)."""
     if name in _GROWTH:
         return _FORMS["growth"]
-    return _FORMS["error"] if name == "max_abs_error" else _FORMS["agreement"]
+    return _FORMS["error"] if less_is_better(name) else _FORMS["agreement"]
 
 
 def _written(name: str, form: tuple[str, str, str], number: str) -> str:

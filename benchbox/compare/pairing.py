@@ -32,6 +32,7 @@ _IDENTITY: Mapping[str, Field] = {
     "weights": lambda c: [c.model.weights, c.model.trust_remote_code],
     "seed": lambda c: c.model.seed,
     "config": lambda c: c.model.config,
+    "lora": lambda c: [[adapter.source, adapter.weight] for adapter in c.model.lora],
     "path": lambda c: c.path_label,
     "backend": lambda c: c.backend.word,
     "options": lambda c: c.backend.options,
@@ -45,6 +46,7 @@ _SHOWN: Mapping[str, Field] = {
     "provider_options": lambda c: c.backend.provider_options,
     "opset": lambda c: c.opset,
     "dynamic_axes": lambda c: c.dynamic_axes,
+    "attention": lambda c: c.model.attention,
     "dataset": lambda c: [c.dataset.word, c.dataset.options] if c.dataset.options else c.dataset.word,
 }
 
@@ -135,7 +137,7 @@ def would_pair(pairs: Sequence[Pair], ignored: Collection[str]) -> Mapping[str, 
 
 def model_key(case: Case) -> str:
     """The same for the same model, whatever it is called."""
-    return _key([_IDENTITY[name](case) for name in ("model", "weights", "seed", "config")])
+    return _key([_IDENTITY[name](case) for name in ("model", "weights", "seed", "config", "lora")])
 
 
 def differences(before: Case, after: Case) -> tuple[Difference, ...]:

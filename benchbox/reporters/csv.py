@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,18 @@ REQUIRES = ()
 def write(runs: Any, folder: Path) -> list[Path]:
     """Writes both files; a cell that was not measured is empty."""
     summary, samples = folder / "summary.csv", folder / "samples.csv"
-    runs.table.to_csv(summary, index=False, lineterminator="\n")
+    with summary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(chain([runs.table.columns], _rows(runs.table)))
     with samples.open("w", encoding="utf-8", newline="") as file:
         file.write(_cells(runs.SAMPLE_COLUMNS) + "\n")
         file.writelines(_samples(runs))
     return [summary, samples]
+
+
+def _rows(table: Any) -> Iterator[tuple[Any, ...]]:
+    """As `DataFrame.to_csv` writes them, which takes half as long again."""
+    columns = (table[name] for name in table.columns)
+    return zip(*(c.astype(object).where(c.notna(), "").tolist() for c in columns), strict=True)
 
 
 def _samples(runs: Any) -> Iterator[str]:

@@ -45,7 +45,9 @@ def suite() -> Suite:
 def finished(suite: Suite, tmp_path: Path) -> Path:
     """A run in which all of the suite's cases are done."""
     file = json.loads(
-        json.dumps(asdict(suite) | {"cases": [], "request": {"overrides": [], "only": [], "skip": []}})
+        json.dumps(
+            asdict(suite) | {"folder": ".", "cases": [], "request": {"overrides": [], "only": [], "skip": []}}
+        )
     )
     many_records.write_finished(tmp_path / "run", suite.cases, file, environment.describe())
     return tmp_path / "run"
