@@ -20,15 +20,16 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchbox import arrays, gradient, hub, plugins
 from benchbox.cache import Cache, Entry, hash_file
 from benchbox.contract import ExportJob, Feeds, Host, Module, Outputs, PassJob, Run, Sample, Split
-from benchbox.errors import StageError
+from benchbox.errors import StageError, named_line
 from benchbox.process import Handler, Message
 from benchbox.schema import Artifact, Case, Dataset, Model, Step, digest
 
+T = TypeVar("T")
 Shape = Mapping[str, int]
 
 # The batch that is traced, and the one that proves the axis dynamic. 1 is no choice for either: the
@@ -42,9 +43,9 @@ def artifact_keys(case: Case, host: Host, folder: Path = Path()) -> tuple[str, .
 
     `folder` is that of the suite, here and below.
     """
-    data = _dataset_inputs(case.dataset, folder)
     keys = [digest([*_export_inputs(case, folder), *_step_inputs("exporters", case.path[0], host)])]
     for step in case.path[1:]:
+        data = _calibration_inputs(case, folder) if _calibrates(step) else []
         keys.append(digest([keys[-1], *data, *_step_inputs("passes", step, host)]))
     return tuple(keys)
 
@@ -55,6 +56,7 @@ def reference_key(case: Case, samples: int, directions: int = 0, folder: Path = 
     return digest(
         [
             "reference",
+            plugins.shared_digest(),
             _model_inputs(case.model, folder),
             dict(case.shape),
             case.dynamic_axes,
@@ -63,6 +65,14 @@ def reference_key(case: Case, samples: int, directions: int = 0, folder: Path = 
             *_dataset_inputs(case.dataset, folder),
         ]
     )
+
+
+def known(key: Callable[[], T]) -> T:
+    """A key, or several. Raises StageError where the files that it is made of cannot be read."""
+    try:
+        return key()
+    except (OSError, ValueError) as error:
+        raise StageError(f"what it is built from cannot be read: {named_line(error)}") from error
 
 
 def artifact_of(entry: Entry) -> Artifact:
@@ -202,7 +212,7 @@ def _apply(case: Case, at: int, written: Step, source: _Source, folder: Path) ->
         source=entry.folder,
         options=_resolved(apply, step, source.host),
         host=source.host,
-        calibration=partial(_calibration, case),
+        calibration=partial(_calibration, case) if _calibrates(step) else _no_calibration,
     )
     facts = apply.apply(job, folder)
     return {
@@ -319,6 +329,20 @@ def _run(module: Module, names: Sequence[str], feeds: Feeds) -> Outputs:
     return {name: tensor.numpy() for name, tensor in zip(names, results, strict=True)}
 
 
+def _calibrates(step: Step) -> bool:
+    return bool(getattr(plugins.load("passes", step.word), "CALIBRATES", False))
+
+
+def _calibration_inputs(case: Case, folder: Path) -> list[Any]:
+    """What decides the feeds that calibrate: at another length, activations have other ranges."""
+    sizes = {name: size for name, size in case.shape.items() if name != "batch"}
+    return [*_dataset_inputs(case.dataset, folder), sizes]
+
+
+def _no_calibration(**_asked: int) -> Iterator[Feeds]:
+    raise StageError("this pass does not say CALIBRATES = True: what it calibrates with would be in no key")
+
+
 def _calibration(case: Case, *, samples: int, batch: int = 1) -> Iterator[Feeds]:
     """Feeds of `batch` samples each, made one at a time, from images that parity never sees."""
     full, rest = divmod(samples, batch)
@@ -416,13 +440,15 @@ def _model_inputs(model: Model, folder: Path) -> list[Any]:
         *(_digest_at(Path(value)) for value in here.config.values() if isinstance(value, str)),
         *(hub.commit(source) for source, _ in _of_hub(model)),
         plugins.source_digest("models", model.family),
-        plugins.versions(family.REQUIRES),
+        plugins.versions((*family.REQUIRES, *plugins.required_by(model))),
     ]
 
 
 def _of_hub(model: Model) -> Iterator[tuple[str, str]]:
-    """What of a model may lie at a hub, and a file that each of them has; random weights ask none."""
-    if model.weights == "pretrained":
+    """What of a model may lie at a hub, and a file that each of them has; a preset with random weights asks
+    none."""
+    presets = getattr(plugins.load("models", model.family), "PRESETS", {})
+    if model.weights == "pretrained" or model.source not in presets:
         yield model.source, hub.CONFIG
     for adapter in model.lora:
         yield adapter.source, hub.ADAPTER
@@ -431,7 +457,8 @@ def _of_hub(model: Model) -> Iterator[tuple[str, str]]:
 def _fetch(model: Model) -> None:
     """What is at a hub and not on this machine yet becomes that of one commit, before there is a key."""
     for source, file in _of_hub(model):
-        hub.fetch(source, file)
+        if model.weights == "pretrained" or file == hub.ADAPTER:
+            hub.fetch(source, file)
 
 
 def _dataset_inputs(dataset: Dataset, folder: Path) -> list[Any]:
@@ -468,6 +495,7 @@ def _step_inputs(kind: plugins.Kind, step: Step, host: Host) -> list[Any]:
     plugin = plugins.load(kind, step.word)
     options = _resolved(plugin, step, host)
     return [
+        plugins.shared_digest(),
         step.word,
         options or {},
         plugins.versions(plugin.REQUIRES),

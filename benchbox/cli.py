@@ -165,7 +165,7 @@ def run(  # noqa: PLR0913  # typer makes an option of each parameter
             observer=observer,
         )
     _show_finished(finished)
-    raise typer.Exit(exit_code(finished.results.records, interrupted=finished.interrupted))
+    raise typer.Exit(exit_code(finished))
 
 
 @app.command(
@@ -373,11 +373,13 @@ def cache_clear(cache: CacheFolder = None) -> None:
     typer.echo(f"removed {removed.artifacts} artifacts, {removed.bytes / 2**20:,.1f} MiB from {folder}")
 
 
-def exit_code(records: Sequence[Record], *, interrupted: bool) -> int:
-    """0 all ok or skipped, 1 some case mismatched or failed, 130 interrupted."""
-    if interrupted:
+def exit_code(finished: Finished) -> int:
+    """0 all ok or skipped, 1 some case mismatched or failed or is lost, or no reports, 130 interrupted."""
+    if finished.interrupted:
         return INTERRUPTED
-    return OK if all(record.outcome in ("ok", "skipped") for record in records) else NOT_OK
+    records = finished.results.records
+    whole = len(records) >= finished.cases and not finished.problem
+    return OK if whole and all(record.outcome in ("ok", "skipped") for record in records) else NOT_OK
 
 
 def main() -> None:

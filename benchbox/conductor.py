@@ -78,12 +78,14 @@ class Finished:
     """What a run left: its results, the report's files, and whether it was interrupted.
 
     `problem` says why there are no reports where they were asked for: the results are there all the same.
+    `cases` is how many there are in the suite, each of which should have its record.
     """
 
     results: store.Results
     reports: tuple[Path, ...]
     interrupted: bool = False
     problem: str = ""
+    cases: int = 0
 
 
 def run(  # noqa: PLR0913  # the front door: one keyword for each option of the command
@@ -132,9 +134,10 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
         work.do(todo)
     kept = before if before and not todo else store.load(book.folder)
     try:
-        return Finished(kept, _write_reports(book.folder, reports), interrupt.asked)
+        drawn, problem = _write_reports(book.folder, reports), ""
     except StoreError as error:
-        return Finished(kept, (), interrupt.asked, problem=str(error))
+        drawn, problem = (), str(error)
+    return Finished(kept, drawn, interrupt.asked, problem, len(loaded.cases))
 
 
 def resumed(folder: str | Path) -> tuple[Suite, Mapping[str, Any]]:
@@ -264,7 +267,8 @@ class _Work:
             for group in _by(ready, key=lambda item: item.case.group):
                 if self.interrupt.asked:
                     return
-                self._measure(group, baselines, wanted)
+                if any(item.case.id in wanted for item in group):
+                    self._measure(group, baselines, wanted)
 
     @cached_property
     def _baselines(self) -> frozenset[str]:
@@ -359,8 +363,13 @@ class _Work:
         ]
 
     def _cut_short(self, came_out: rounds.Measured) -> bool:
-        """An interrupt came before a single replicate was done: the case stays to be done."""
-        return came_out.measurement is not None and not came_out.measurement.replicates
+        """An interrupt came before two processes gave an interval: the case stays to be done."""
+        if came_out.measurement is None:
+            return False
+        done = len(came_out.measurement.replicates)
+        return done == 0 or (
+            came_out.measurement.stopped_by == "interrupt" and done < min(2, self.suite.measure.replicates)
+        )
 
     def _measured(self, item: rounds.Ready, came_out: rounds.Measured, companion: Any) -> Record:
         if came_out.error is not None or came_out.parity is None:
@@ -438,12 +447,14 @@ class Builder:
 
     def reference(self, case: Case, samples: int, directions: int = 0) -> Entry:
         """The reference's entry, from the cache or built now."""
-        found = self._cache.find(build.reference_key(case, samples, directions, self._folder))
+        key = build.known(lambda: build.reference_key(case, samples, directions, self._folder))
+        found = self._cache.find(key)
         return found or self._ask("reference", case, {"samples": samples, "directions": directions})
 
     def artifact(self, case: Case) -> Entry:
         """The artifact's entry, from the cache or built now."""
-        found = self._cache.find(build.artifact_keys(case, self._host, self._folder)[-1])
+        keys = build.known(lambda: build.artifact_keys(case, self._host, self._folder))
+        found = self._cache.find(keys[-1])
         return found or self._ask("artifact", case, {"cpu_features": sorted(self._host.cpu_features)})
 
     def _ask(self, verb: str, case: Case, content: Mapping[str, Any]) -> Entry:

@@ -188,7 +188,8 @@ class PassJob:
     """What a pass works on: `source` is the folder of the artifact before it.
 
     `calibration(batch)` streams feeds of that batch size, for as many samples as are asked for:
-    `calibration(samples=64, batch=1)` yields 64 feeds, one at a time.
+    `calibration(samples=64, batch=1)` yields 64 feeds, one at a time. It is there for a pass that says
+    `CALIBRATES = True`; what it streams is then part of the artifact's key.
     """
 
     artifact: Artifact

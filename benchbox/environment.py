@@ -139,6 +139,11 @@ def usable_cores(root: Path = ROOT) -> int:
     return cores if limit is None else max(1, min(cores, math.floor(limit)))
 
 
+def visible_cores() -> int:
+    """The cores that this process may run on, whatever its share of them: those whose load is seen."""
+    return len(_affinity())
+
+
 def available_memory_bytes(root: Path = ROOT) -> int:
     """What can be allocated without swapping: the machine's, or the container's where that is less."""
     free = _meminfo(root).get("MemAvailable", 0)

@@ -19,7 +19,10 @@ def is_local(text: str) -> bool:
 
 def written(text: str) -> str:
     """The one way to write a path: `x`, `./x/` and `.//x` are `./x`; what is in the home folder is `~/x`."""
-    plain = without_home(os.path.normpath(text)) if text else "."
+    plain = os.path.normpath(text) if text else "."
+    home = _home()
+    if home and (plain == home or plain.startswith(f"{home}/")):
+        return f"~{plain.removeprefix(home)}"
     return plain if is_local(plain) or plain.startswith("/") else f"./{plain}"
 
 
@@ -48,14 +51,22 @@ def way(folder: Path, start: Path) -> str:
 
 def without_home(text: str) -> str:
     """A text in which the user's home folder is `~`, wherever it stands."""
+    home = _home()
+    return _whole(home).sub("~", text) if home else text
+
+
+def _home() -> str:
+    """Empty for a user who has none, or the root."""
     try:
         home = str(Path.home())
     except RuntimeError:
-        return text
-    return text if home == "/" else _whole(home).sub("~", text)
+        return ""
+    return "" if home == "/" else home
 
 
 @cache
 def _whole(path: str) -> re.Pattern[str]:
-    """The path where it is a whole one, or begins one: not a part of another name."""
-    return re.compile(rf"(?<![\w.~/-]){re.escape(path)}(?![\w-]|\.\w)")
+    """The path where it is a whole one, or begins one. `/root` is a part of other paths too; what is longer
+    is replaced also in `-I/home/alice/x` and `file:///home/alice/x`."""
+    before = r"(?<![\w.~/-])" if path.count("/") == 1 else "(?<![.~])"
+    return re.compile(rf"{before}{re.escape(path)}(?![\w-]|\.\w)")

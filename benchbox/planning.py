@@ -94,7 +94,7 @@ class Availability:
     def why_not(self, case: Case) -> Unavailable | StageError | None:
         """None where nothing is known to be in the way; a StageError where the runtime itself broke."""
         for kind, word in _plugins_of(case):
-            missing = _missing(kind, word)
+            missing = _missing(kind, word, plugins.required_by(case.model) if kind == "models" else ())
             if missing is not None:
                 return missing
         key = digest(case.backend)
@@ -134,14 +134,17 @@ def _planned(
     if why_not is not None:
         hint = why_not.hint if isinstance(why_not, Unavailable) else ""
         return Planned(case, (False,) * len(case.path), why_not.reason, hint, is_baseline)
-    keys = build.artifact_keys(case, place.host, place.folder)
+    try:
+        keys = build.known(lambda: build.artifact_keys(case, place.host, place.folder))
+    except StageError as error:
+        return Planned(case, (False,) * len(case.path), error.reason, "", is_baseline)
     return Planned(case, tuple(place.cache.has(key) for key in keys), "", "", is_baseline)
 
 
 @cache
-def _missing(kind: plugins.Kind, word: str) -> Unavailable | None:
+def _missing(kind: plugins.Kind, word: str, more: tuple[str, ...]) -> Unavailable | None:
     try:
-        plugins.require(plugins.load(kind, word))
+        plugins.require(plugins.load(kind, word), more)
     except Unavailable as error:
         return error
     return None

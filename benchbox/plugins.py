@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchbox.errors import Unavailable, UsageError
+from benchbox.schema import Model
 
 Kind = Literal["models", "datasets", "exporters", "passes", "backends", "reporters"]
 KINDS: tuple[Kind, ...] = ("models", "datasets", "exporters", "passes", "backends", "reporters")
@@ -63,14 +64,26 @@ def source_digest(kind: Kind, word: str) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
+@cache
+def shared_digest() -> str:
+    """A hash of what all plug-ins build with: when it changes, so may everything that is built."""
+    files = (Path(__file__).parent / f"{name}.py" for name in ("arrays", "build", "gradient", "graphs"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def required_by(model: Model) -> tuple[str, ...]:
+    """Packages that a model needs beside those of its family."""
+    return ("peft",) if model.lora else ()
+
+
 def missing(plugin: Any) -> tuple[str, ...]:
     """The packages of `REQUIRES` that cannot be imported here, found without importing them."""
     return tuple(name for name in plugin.REQUIRES if importlib.util.find_spec(name) is None)
 
 
-def require(plugin: Any) -> None:
-    """Raises Unavailable, with what to type, where a package that the plug-in needs is missing."""
-    absent = missing(plugin)
+def require(plugin: Any, more: Sequence[str] = ()) -> None:
+    """Raises Unavailable, with what to type, where a package that the plug-in needs, or of `more`, is missing."""
+    absent = (*missing(plugin), *(name for name in more if importlib.util.find_spec(name) is None))
     if absent:
         raise Unavailable(f"needs {', '.join(absent)}", install_hint(absent))
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from benchbox import measure
+from benchbox import local, measure
 from benchbox.errors import BenchboxError, ChildDied, ChildTimeout, StageError, Unavailable
 
 Role = Literal["benchbox.worker", "benchbox.build"]
@@ -106,7 +106,7 @@ class Child:
         with something that is no message, ChildTimeout where it took too long (its group is killed).
         """
         try:
-            _write_all(self._writer, _line({"verb": verb, **content}))
+            self._write(_line({"verb": verb, **content}))
         except BrokenPipeError:
             raise self._died() from None
         return self._unwrap(self._read_line())
@@ -120,6 +120,18 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._close_files()
+
+    def _write(self, data: bytes) -> None:
+        """All of it; a pipe takes 64 KiB from a child that does not read."""
+        watch = measure.Stopwatch.start()
+        poll = select.poll()
+        poll.register(self._writer, select.POLLOUT)
+        view = memoryview(data)
+        while view:
+            left = self._limits.timeout_seconds - watch.seconds()
+            if left <= 0 or not poll.poll(left * 1000):
+                raise self._timed_out()
+            view = view[os.write(self._writer, view[: select.PIPE_BUF]) :]
 
     def _read_line(self) -> bytes:
         watch = measure.Stopwatch.start()
@@ -185,8 +197,8 @@ class Child:
 
     def _tail(self) -> str:
         size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - DETAIL_BYTES))
-        return self._log.read().decode(errors="replace")
+        self._log.seek(max(0, size - 2 * DETAIL_BYTES))
+        return _end(self._log.read().decode(errors="replace"))
 
     def _close_files(self) -> None:
         for descriptor in (self._writer, self._reader):
@@ -195,6 +207,11 @@ class Child:
                     os.close(descriptor)
         self._writer = self._reader = -1
         self._log.close()
+
+
+def _end(text: str) -> str:
+    """The last lines; the home folder goes before the cut, which would leave the user's name of it."""
+    return local.without_home(text)[-DETAIL_BYTES:]
 
 
 def describe_exit(code: int, detail: str) -> str:
@@ -249,7 +266,7 @@ def _line(message: Mapping[str, Any]) -> bytes:
 def _failure(reason: str) -> Mapping[str, Any]:
     from benchbox import memory
 
-    detail = traceback.format_exc()[-DETAIL_BYTES:]
+    detail = _end(traceback.format_exc())
     peak = memory.peak_bytes()
     return {"error": {"kind": "failed", "reason": reason, "detail": detail, "peak_memory_bytes": peak}}
 

@@ -161,7 +161,7 @@ def measure_together(ready: Sequence[Ready], settings: Settings, watcher: Watche
     _load_statistics()
     seats = [_Seat(item) for item in ready]
     shuffle = random.Random(settings.session).shuffle  # noqa: S311  # an order, not a secret
-    conductor = _Conductor(settings, watcher, shuffle, environment.usable_cores())
+    conductor = _Conductor(settings, watcher, shuffle, environment.visible_cores())
     stopped_by = _replicates(seats, conductor)
     return {seat.ready.case.id: _result(seat, settings.session, stopped_by) for seat in seats}
 
@@ -274,7 +274,7 @@ def _measure_block(number: int, seat: _Seat, by: _Conductor) -> bool:
 def disturbance(block: Block, cores: int) -> str:
     """What disturbed a block, in words; empty where nothing did, or where the kernel does not tell.
 
-    `cores` is how many the machine lets us use; shares are of all of them.
+    `cores` is on how many the load of others was seen; shares are of all of them.
     """
     available = cores * (block.first_ns + sum(block.latencies_ns)) / 1e9
     others = (block.noise.others_cpu_seconds or 0.0) / available

@@ -132,8 +132,12 @@ class Backend:
 
     def at(self, folder: Path) -> Backend:
         """The backend with its local paths, and that of its interpreter, made absolute."""
-        python = self.python and located(self.python, folder)
-        return replace(self, options=_located(self.options, folder), python=python)
+        return replace(
+            self,
+            options=_located(self.options, folder),
+            provider_options=_located(self.provider_options, folder),
+            python=self.python and located(self.python, folder),
+        )
 
     @property
     def label(self) -> str:
@@ -535,8 +539,13 @@ class Environment:
         return ", ".join(parts)
 
 
-def _located(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    return {name: located(v, folder) if isinstance(v, str) else v for name, v in options.items()}
+def _located(value: Any, folder: Path) -> Any:
+    """The value with its local paths made absolute, however deep they stand."""
+    if isinstance(value, str):
+        return located(value, folder)
+    if isinstance(value, Mapping):
+        return {name: _located(inner, folder) for name, inner in value.items()}
+    return [_located(inner, folder) for inner in value] if isinstance(value, list) else value
 
 
 def _label(word: str, options: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ class Run:
         text = "".join(_dump(asdict(record)) + "\n" for record in records)
         path = self.folder / RECORDS
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with path.open("a", encoding="utf-8", errors="replace") as file:
                 file.write(_after_torn_line(path) + text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -227,11 +227,12 @@ def _after_torn_line(path: Path) -> str:
 
 
 def _write(path: Path, value: Any) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, allow_nan=False)
+    with path.open("w", encoding="utf-8", errors="replace") as file:
+        json.dump(value, file, indent=2, allow_nan=False, ensure_ascii=False)
         file.flush()
         os.fsync(file.fileno())
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    """Of bytes that are no UTF-8 (a file's name, in a message) there is a `?`: no reader would take them."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)

@@ -17,7 +17,7 @@ from benchbox.cache import Cache
 from benchbox.contract import Host
 from benchbox.errors import StageError
 from benchbox.rounds import Ready
-from benchbox.schema import Case, Dataset, Step
+from benchbox.schema import Case, Dataset, Lora, Model, Step
 
 torch = pytest.importorskip("torch")
 
@@ -100,8 +100,56 @@ def test_what_a_pass_decides_by_the_cpu_is_in_its_key() -> None:
 
 
 def test_what_a_pass_calibrates_on_is_in_its_key() -> None:
-    other = replace(INT8, dataset=Dataset("sample_images"))
-    assert (keys(other)[0] == keys(INT8)[0], keys(other)[1] == keys(INT8)[1]) == (True, False)
+    static = cases.case("onnx", "int8_static")
+    other = replace(static, dataset=Dataset("sample_images"))
+    assert (keys(other)[0] == keys(static)[0], keys(other)[1] == keys(static)[1]) == (True, False)
+    assert keys(replace(INT8, dataset=Dataset("sample_images"))) == keys(INT8)
+
+
+def test_the_length_that_calibrates_is_in_its_key_and_in_no_other() -> None:
+    """One exported graph serves all lengths; activations at one length have other ranges than at another."""
+    text = Model("bert", "bert", "google-bert/bert-base-uncased", "text-classification")
+    short, long = {"batch": 1, "sequence_length": 8}, {"batch": 1, "sequence_length": 128}
+
+    def keys_at(shape: dict[str, int], word: str) -> tuple[str, ...]:
+        return keys(cases.case("onnx", word, model=text, shape=shape, dataset=Dataset("sample_texts")))
+
+    assert keys_at(short, "int8_dynamic") == keys_at(long, "int8_dynamic")
+    assert keys_at(short, "int8_static")[0] == keys_at(long, "int8_static")[0]
+    assert keys_at(short, "int8_static")[1] != keys_at(long, "int8_static")[1]
+    assert keys_at(short, "int8_static") == keys_at({**short, "batch": 8}, "int8_static")
+
+
+def test_a_pass_that_does_not_say_that_it_calibrates_cannot() -> None:
+    with pytest.raises(StageError, match="CALIBRATES = True"):
+        build._no_calibration(samples=1)
+
+
+def test_what_all_plugins_build_with_is_in_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, reference = keys(INT8), build.reference_key(INT8, 4)
+    monkeypatch.setattr(build.plugins, "shared_digest", lambda: "edited")
+    assert not set(before) & set(keys(INT8))
+    assert build.reference_key(INT8, 4) != reference
+
+
+def test_a_model_with_adapters_depends_on_peft(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapted = replace(ONNX, model=replace(cases.MODEL, lora=(Lora("./a"),)))
+    before = keys(adapted), keys(ONNX)
+    real = build.plugins.versions
+    monkeypatch.setattr(
+        build.plugins,
+        "versions",
+        lambda names: {**real(names), **{n: "99" for n in names if n == "peft"}},
+    )
+    assert (keys(adapted) == before[0], keys(ONNX) == before[1]) == (False, True)
+
+
+def test_a_folder_that_cannot_be_read_is_a_reason_and_no_traceback() -> None:
+    def refused() -> str:
+        raise PermissionError(13, "Permission denied", "model.safetensors")
+
+    with pytest.raises(StageError, match=r"cannot be read: PermissionError: \[Errno 13\] Permission denied"):
+        build.known(refused)
 
 
 @pytest.mark.parametrize("word", ["onnx", "int8_dynamic"])

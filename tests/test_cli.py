@@ -119,6 +119,8 @@ class FakeRun:
     interrupted: bool = False
     raises: BaseException | None = None
     called: Mapping[str, Any] | None = None
+    cases: int = 0
+    problem: str = ""
 
     def __call__(self, suite: Any, *, observer: Observer, reports: Path | None, **rest: Any) -> Finished:
         self.called = {"suite": suite, "reports": reports, **rest}
@@ -136,7 +138,7 @@ class FakeRun:
         if self.raises:
             raise self.raises
         html = (Path(reports) / run.name / "report.html",) if reports else ()
-        return Finished(store.load(run.folder), html, self.interrupted)
+        return Finished(store.load(run.folder), html, self.interrupted, self.problem, self.cases)
 
 
 @pytest.fixture
@@ -208,6 +210,17 @@ class TestRun:
     ) -> None:
         fake_run(records=records, interrupted=interrupted)
         assert benchbox_("run", "tiny.yaml").exit_code == code
+
+    def test_a_case_without_a_record_is_not_ok(self, fake_run: MakeRun) -> None:
+        """A disk that lost a line must not end as a success."""
+        fake_run(records=(record(ONNX),), cases=2)
+        assert benchbox_("run", "tiny.yaml").exit_code == 1
+
+    def test_reports_that_could_not_be_written_are_not_ok(self, fake_run: MakeRun) -> None:
+        fake_run(records=(record(ONNX),), problem="cannot write the reports")
+        result = benchbox_("run", "tiny.yaml")
+        assert result.exit_code == 1
+        assert "error: cannot write the reports. Then: benchbox report results/" in result.stderr
 
     def test_the_table_goes_to_stdout_and_the_events_to_stderr(self, fake_run: MakeRun) -> None:
         """Away from a terminal each event is a line, whole, without colours."""

@@ -6,16 +6,18 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import cases
+import golden_records as golden
 from benchbox import conductor, environment, store
 from benchbox.conductor import Finished
 from benchbox.errors import StageError, StoreError, UsageError
 from benchbox.measure import Stopwatch
-from benchbox.rounds import Ready
+from benchbox.rounds import Measured, Ready
 from benchbox.schema import Case, Suite
 from watching import Notes, builders, name_of, workers
 
@@ -287,6 +289,20 @@ def test_time_left_counts_the_processes_that_are_to_come() -> None:
     assert told[-1] == 4 * 2 * 8  # the first two took eight each, so it is thought of the others
     time.tell(Clock(), building=True)
     assert told[-1] is None
+
+
+@pytest.mark.parametrize(
+    ("processes", "stopped_by", "done"),
+    [(0, "budget", False), (1, "interrupt", False), (2, "interrupt", True), (1, "budget", True)],
+)
+def test_an_interrupted_case_is_done_where_two_processes_give_an_interval(
+    processes: int, stopped_by: Any, done: bool
+) -> None:
+    """Else it stays to be done: nobody could ever measure it again."""
+    whole = golden.measurement(1.0, peak_mib=1, offsets=(0.0,) * processes)
+    came_out = Measured(replace(whole, stopped_by=stopped_by))
+    work = SimpleNamespace(suite=Suite("s", "s.yaml", ()))
+    assert conductor._Work._cut_short(work, came_out) is not done
 
 
 def test_a_cache_with_everything_in_it_starts_no_builder(go: Go) -> None:

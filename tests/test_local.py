@@ -82,11 +82,34 @@ def test_a_local_path_is_taken_from_the_suite() -> None:
         ("cannot open {home}/a.onnx: denied", "cannot open ~/a.onnx: denied"),
         ('File "{home}/x.py", line 3, in {home}.', 'File "~/x.py", line 3, in ~.'),
         ("models.0.source={home}/a", "models.0.source=~/a"),
-        ("{home}-old/a and /mnt{home}/a", "{home}-old/a and /mnt{home}/a"),
+        ("{home}-old/a and {home}.bak", "{home}-old/a and {home}.bak"),
+        ("c++ -I{home}/include -L{home}/lib file://{home}/x", "c++ -I~/include -L~/lib file://~/x"),
     ],
 )
 def test_the_home_folder_is_taken_out_of_a_text(home: Path, text: str, shown: str) -> None:
     assert local.without_home(text.format(home=home)) == shown.format(home=home)
+
+
+def test_a_home_at_the_root_is_a_part_of_many_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/root")
+    assert local.without_home("/root/a, /data/root/a, /usr/lib/root") == "~/a, /data/root/a, /usr/lib/root"
+    assert local.written("/data/root/a") == "/data/root/a"
+
+
+def test_options_that_lie_at_home_are_written_without_it_however_deep(home: Path) -> None:
+    """They need not be there: a runtime may make them."""
+    cached = f"""
+models: {{family: vit, source: google/vit-base-patch16-224, config: {{labels: {home}/labels.json}}}}
+paths: [onnx]
+backends: [{{onnxruntime: {{provider_options: {{CPUExecutionProvider: {{cache: {home}/cache}}}}}}}}]
+inputs: {{dataset: sample_images}}
+"""
+    case = suite.parse_suite(cached, "s.yaml").cases[0]
+    assert case.model.config == {"labels": "~/labels.json"}
+    assert case.backend.provider_options == {"CPUExecutionProvider": {"cache": "~/cache"}}
+    here = case.at(Path("/suites"))
+    assert here.model.config == {"labels": f"{home}/labels.json"}
+    assert here.backend.provider_options == {"CPUExecutionProvider": {"cache": f"{home}/cache"}}
 
 
 def test_who_has_the_root_as_home_has_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -239,12 +240,31 @@ def test_feeds_that_are_not_as_declared_are_refused(tmp_path: Path) -> None:
 def test_a_saved_module_comes_back_as_the_same_module(tmp_path: Path) -> None:
     module = custom.load(replace(MIXER, seed=3))
     custom.save(module, tmp_path)
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["custom.json", "model.safetensors"]
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["code", "custom.json", "model.safetensors"]
     stored = replace(MIXER, source=str(tmp_path), weights="pretrained", config={})
     pixels = torch.linspace(0, 1, 2 * 3 * 16 * 16).reshape(2, 3, 16, 16)
     with torch.inference_mode():
         assert torch.equal(custom.load(stored)(pixels)[0], module(pixels)[0])
     assert custom.signature(stored, SHAPE) == custom.signature(MIXER, SHAPE)
+
+
+def test_an_artifact_is_whole_without_the_folder_that_it_was_made_from(tmp_path: Path) -> None:
+    """Its code, and the files that its function is called with; it says nothing of where they lay."""
+    project, artifact = tmp_path / "project", tmp_path / "artifact"
+    project.mkdir()
+    artifact.mkdir()
+    own = WEIGHTS.replace("torch.nn.Linear", "Layer")
+    (project / "net.py").write_text(f"from layers import Layer\n{own}")
+    (project / "layers.py").write_text("from torch.nn import Linear as Layer\n")
+    np.save(project / "trained.npy", np.full((2, 3), 1.0, np.float32))
+    model = suite.parse_suite(WITH_WEIGHTS, str(project / "s.yaml")).cases[0].model.at(project)
+    custom.save(custom.load(model), artifact)
+    shutil.rmtree(project)
+    assert str(tmp_path) not in (artifact / "custom.json").read_text()
+    moved = artifact.rename(tmp_path / "elsewhere")
+    stored = replace(model, source=str(moved), weights="pretrained", config={})
+    with torch.inference_mode():
+        assert custom.load(stored)(torch.ones(1, 3))[0].tolist() == [[3.0, 3.0]]
 
 
 def test_a_saved_module_is_not_run_without_trust_either(tmp_path: Path) -> None:

@@ -49,6 +49,16 @@ def test_messages_larger_than_a_pipe_arrive_whole(start: Start) -> None:
     assert start().ask("echo", text=text)["text"] == text
 
 
+def test_a_child_that_does_not_read_is_given_up(start: Start) -> None:
+    """A pipe takes 64 KiB from a child that is stopped, and then no more."""
+    child = start(timeout_seconds=0.5)
+    assert child.ask("echo", n=1) == {"n": 1}
+    os.kill(child.pid, signal.SIGSTOP)
+    with pytest.raises(ChildTimeout, match=r"no answer within 0\.5 s"):
+        child.ask("echo", text="x" * MIB)
+    assert is_gone(child.pid)
+
+
 def test_many_answers_come_in_their_order(start: Start) -> None:
     child = start()
     assert [child.ask("echo", n=n)["n"] for n in range(100)] == list(range(100))
@@ -273,3 +283,10 @@ def test_a_child_ends_with_its_parent() -> None:
 )
 def test_an_exit_is_described(code: int, detail: str, sentence: str) -> None:
     assert process.describe_exit(code, detail) == sentence
+
+
+def test_a_cut_does_not_leave_half_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's name is in it."""
+    monkeypatch.setenv("HOME", "/home/zaphod")
+    text = "/home/zaphod/model.py\n" + "x" * (process.DETAIL_BYTES - len("zaphod/model.py\n"))
+    assert process._end(text) == "~/model.py\n" + text.partition("\n")[2]

@@ -253,3 +253,13 @@ def test_a_folder_that_is_no_run_is_named(run: Run, file: str, text: str | None,
 )
 def test_no_name_leaves_its_folder(name: str, safe: str) -> None:
     assert store.safe_name(name) == safe
+
+
+def test_bytes_that_are_no_text_lose_no_record(tmp_path: Path) -> None:
+    """A file may be called anything; its name stands in a reason, and must not spoil the line."""
+    run = store.create(tmp_path, {"file": "caf\udce9/s.yaml"}, HERE, name="a", now=NOW)
+    failed = replace(FULL, outcome="failed", reason="cannot open caf\udce9.bin: é")
+    run.append([failed])
+    found = store.load(run.folder)
+    assert [r.reason for r in found.records] == ["cannot open caf?.bin: é"]
+    assert (found.unreadable, found.suite) == ((), {"file": "caf?/s.yaml"})

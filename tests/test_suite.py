@@ -923,6 +923,15 @@ def test_options_are_checked_by_the_plugin(monkeypatch):
     )
 
 
+def test_a_chain_of_one_provider_is_that_provider():
+    """Written in two ways it would be one case twice."""
+    text = changed(
+        "onnxruntime]", "onnxruntime: {providers: [CPUExecutionProvider, [CPUExecutionProvider]]}]"
+    )
+    with pytest.raises(SuiteError, match=r"providers\.1: stands in the list twice"):
+        suite.parse_suite(text, "s.yaml")
+
+
 def test_option_that_begins_with_a_dot_is_a_path(monkeypatch, tmp_path):
     """A LoRA adapter, say, beside the suite."""
     fake_plugins(monkeypatch, {"passes": {"fake": fake_pass(("onnx",), "onnx")}})

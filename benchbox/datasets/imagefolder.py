@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -45,14 +46,14 @@ def fingerprint(options: Options) -> str:
         for f in sorted(root.rglob("*"))
         if f.suffix.lower() in SUFFIXES and f.is_file()
     )
-    return hashlib.sha256(listing.encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(listing)).hexdigest()
 
 
 def _files(root: Path, seed: int) -> list[Path]:
     found = [f for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file()]
     if len(found) < 2:
         raise StageError(f"{root} holds {len(found)} images; at least two are needed")
-    return sorted(found, key=lambda f: hashlib.sha256(f"{seed}/{f.relative_to(root)}".encode()).digest())
+    return sorted(found, key=lambda f: hashlib.sha256(os.fsencode(f"{seed}/{f.relative_to(root)}")).digest())
 
 
 def _labels(root: Path) -> dict[str, int]:

@@ -29,6 +29,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import json
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +48,7 @@ TASKS: Mapping[str, Mapping[str, int]] = {"inference": {}}
 
 NOTE = "custom.json"
 """Beside saved weights: which function makes the module that they belong to."""
+_CODE, _FILES = "code", "files"
 WEIGHTS_FILE = "model.safetensors"
 
 _KEYS = ("module", "inputs", "outputs", "feeds")
@@ -82,11 +84,38 @@ def load(model: Model) -> Module:
 
 
 def save(module: Module, folder: Path) -> None:
-    """model.safetensors, and which function makes the module."""
+    """model.safetensors, which function makes the module, and its code: all that loading it again takes.
+
+    An artifact says nothing of where it came from, and does not change with what lies there.
+    """
     from safetensors.torch import save_model
 
     save_model(module.model, str(folder / WEIGHTS_FILE))
-    (folder / NOTE).write_text(json.dumps(module.origin, indent=2, sort_keys=True), encoding="utf-8")
+    note = _copied(module.origin, folder)
+    (folder / NOTE).write_text(json.dumps(note, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _copied(origin: _Origin, folder: Path) -> Mapping[str, Any]:
+    """The note for an artifact that holds the .py files, and what files the function is called with."""
+    (folder / _CODE).mkdir()
+    for file in origin.file.parent.glob("*.py"):
+        shutil.copyfile(file, folder / _CODE / file.name)
+    files: dict[str, str] = {}
+    for name, value in origin.arguments.items():
+        place = Path(value) if isinstance(value, str) and value.startswith("/") else None
+        if place is None or not place.exists():
+            continue
+        files[name] = f"{_FILES}/{len(files)}/{place.name}"
+        (folder / files[name]).parent.mkdir(parents=True)
+        copy = shutil.copytree if place.is_dir() else shutil.copyfile
+        copy(place, folder / files[name])
+    arguments = {name: value for name, value in origin.arguments.items() if name not in files}
+    return {
+        "file": f"{_CODE}/{origin.file.name}",
+        "function": origin.function,
+        "arguments": arguments,
+        "files": files,
+    }
 
 
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:  # noqa: ARG001  # the contract's form
@@ -117,7 +146,7 @@ class _Made:
     signature: Signature
     ranges: Mapping[str, _declared.Range]
     feeds: Callable[..., Any] | None
-    origin: Mapping[str, Any]
+    origin: _Origin
 
 
 @dataclass(frozen=True)
@@ -134,7 +163,8 @@ class _Origin:
         note = Path(model.source) / NOTE
         if note.is_file():
             told = json.loads(note.read_text(encoding="utf-8"))
-            return cls(Path(told["file"]), told["function"], told["arguments"])
+            files = {name: str(note.parent / place) for name, place in told["files"].items()}
+            return cls(note.parent / told["file"], told["function"], {**told["arguments"], **files})
         stem, mark, function = model.source.rpartition(".py:")
         if not mark or not function.isidentifier():
             raise StageError(
@@ -239,7 +269,7 @@ def _understood(made: Any, origin: _Origin) -> _Made:
             e["name"]: _declared.interval(e["name"], list(e["range"])) for e in made["inputs"] if "range" in e
         },
         feeds=made.get("feeds"),
-        origin={**vars(origin), "file": str(origin.file)},
+        origin=origin,
     )
 
 

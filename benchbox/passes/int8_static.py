@@ -63,6 +63,8 @@ PRECISION: Precision = "int8"
 
 _PER_CHANNEL_OPS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 
+CALIBRATES = True
+
 # The library's names of calibration methods.
 _METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 

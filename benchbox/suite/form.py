@@ -54,6 +54,7 @@ from benchbox.suite.check import (
 from benchbox.suite.source import kind
 from benchbox.suite.words import (
     folder_of,
+    homeless,
     local_path,
     options,
     paths_in,
@@ -388,7 +389,7 @@ def _runtime_of(module: Any, word: str, fields: Mapping[str, Any], info: Validat
         chains=chains,
         threads=form.threads,
         options=options(module, own, folder_of(info)),
-        provider_options=form.provider_options,
+        provider_options=homeless(form.provider_options),
         python=_python(form.python, folder_of(info)),
         accepts=tuple(module.ACCEPTS),
     )
@@ -411,7 +412,7 @@ def _chains(module: Any, given: Sequence[Any] | None) -> tuple[tuple[str, ...], 
             if not isinstance(provider, str) or provider not in module.KNOWN_PROVIDERS:
                 message = plugins.unknown(cut(provider), module.KNOWN_PROVIDERS, what="provider")
                 details.append(wrong(message, "providers", index, place))
-        if entry == [] or entry in given[:index]:
+        if entry == [] or listed(entry) in [listed(other) for other in given[:index]]:
             message = "is empty" if entry == [] else "stands in the list twice"
             details.append(wrong(message, "providers", index))
     if details:

@@ -64,15 +64,24 @@ def paths_in(
 ) -> dict[str, Any]:
     """The values, those that are paths checked to exist: what begins with `./`, `../` or `~/`, and `always`
     those of these names."""
-    found, details = {}, []
+    found: dict[str, Any] = homeless(dict(given))
+    details = []
     for name, value in given.items():
-        found[name] = value
         if isinstance(value, str) and (name in always or local.is_local(value)):
             try:
                 found[name] = local_path(value, folder)
             except PydanticCustomError as error:
                 details.append(wrong(str(error), *place, name))
     return refuse(*details) if details else found
+
+
+def homeless(value: Any) -> Any:
+    """The value, in which whatever lies in the home folder is written `~/x`, however deep it stands."""
+    if isinstance(value, str):
+        return local.written(value) if value.startswith("/") and local.without_home(value) != value else value
+    if isinstance(value, dict):
+        return {name: homeless(inner) for name, inner in value.items()}
+    return [homeless(inner) for inner in value] if isinstance(value, list) else value
 
 
 def local_path(text: str, folder: Path) -> str:
