@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from benchbox import arrays, gradient, hub, plugins
 from benchbox.cache import Cache, Entry, hash_file
-from benchbox.contract import ExportJob, Feeds, Host, Module, Outputs, PassJob, Run, Sample, Split
+from benchbox.contract import ExportJob, Feeds, Host, Module, Outputs, PassJob, Run, Sample, Split, TensorSpec
 from benchbox.errors import StageError, named_line
 from benchbox.process import Handler, Message
 from benchbox.schema import Artifact, Case, Dataset, Model, Step, digest
@@ -36,6 +36,9 @@ Shape = Mapping[str, int]
 # TorchScript exporter may fold an axis of length 1 into the graph.
 EXAMPLE_BATCH = 2
 UNSEEN_BATCH = 3
+
+# What an image processor of transformers makes, and where a model keeps its settings.
+_PIXELS, _PROCESSOR = "pixel_values", "preprocessor_config.json"
 
 
 def artifact_keys(case: Case, host: Host, folder: Path = Path()) -> tuple[str, ...]:
@@ -326,6 +329,9 @@ def _run(module: Module, names: Sequence[str], feeds: Feeds) -> Outputs:
 
     with torch.inference_mode():
         results = module(*(torch.from_numpy(array) for array in feeds.values()))
+    if len(results) != len(names):
+        declared = f"{len(names)} are declared: {', '.join(names)}"
+        raise StageError(f"the module returns {len(results)} outputs, and {declared}")
     return {name: tensor.numpy() for name, tensor in zip(names, results, strict=True)}
 
 
@@ -344,9 +350,16 @@ def _no_calibration(**_asked: int) -> Iterator[Feeds]:
 
 
 def _calibration(case: Case, *, samples: int, batch: int = 1) -> Iterator[Feeds]:
-    """Feeds of `batch` samples each, made one at a time, from images that parity never sees."""
-    full, rest = divmod(samples, batch)
-    shapes = [{**case.shape, "batch": size} for size in [batch] * full + [rest] * bool(rest)]
+    """Feeds of `batch` samples each, made one at a time, from images that parity never sees.
+
+    A graph with fixed axes takes batches of its own size alone; of samples there are then as many more.
+    """
+    if case.dynamic_axes:
+        full, rest = divmod(samples, batch)
+        batches = [batch] * full + [rest] * bool(rest)
+    else:
+        batches = [case.shape["batch"]] * -(-samples // case.shape["batch"])
+    shapes = [{**case.shape, "batch": size} for size in batches]
     return (stored.feeds for stored in _stream(case, "calibration", shapes))
 
 
@@ -362,9 +375,10 @@ def _stream(case: Case, split: Split, shapes: Sequence[Shape]) -> Iterator[_Batc
     options = plugins.options(dataset, case.dataset.options)
     count = sum(shape["batch"] for shape in shapes)
     samples = dataset.samples(options, count=count, split=split, seed=case.model.seed)
+    ids = _label_ids(case) if split == "parity" else {}  # elsewhere nobody reads labels
     for shape in shapes:
         taken = list(islice(samples, shape["batch"]))
-        yield _Batch(_feeds(case, taken, shape), _labels(taken))
+        yield _Batch(_feeds(case, taken, shape), _labels(taken, ids))
 
 
 def _feeds(case: Case, samples: Sequence[Sample], shape: Shape) -> Feeds:
@@ -373,14 +387,55 @@ def _feeds(case: Case, samples: Sequence[Sample], shape: Shape) -> Feeds:
     derive = getattr(family, "derive", None)
     if derive is not None:
         feeds = derive(case.model, _module(case.model.family, _Frozen(case.model)), feeds, shape)
+    for spec in family.signature(case.model, shape).inputs:
+        _require_shape(case.model, spec, feeds[spec.name].shape, shape)
     return feeds
 
 
-def _labels(samples: Sequence[Sample]) -> Any:
-    """Class indices of shape (batch,), or None where a sample has none."""
+def _require_shape(model: Model, spec: TensorSpec, seen: Sequence[int], shape: Shape) -> None:
+    """Raises StageError where an input is not of the size that the suite asks for and the report will say."""
+    wanted = tuple(_length(axis, shape) for axis in spec.axes)
+    if len(wanted) == len(seen) and all(w in (s, None) for w, s in zip(wanted, seen, strict=True)):
+        return
+    takes = [axis if size is None else size for axis, size in zip(spec.axes, wanted, strict=True)]
+    reason = ""
+    if model.weights == "pretrained" and spec.name == _PIXELS:
+        reason = (
+            f": so makes it the model's own image processor. Mend size or do_resize in the {_PROCESSOR} of "
+            f"{model.source}, or change what is under inputs"
+        )
+    raise StageError(
+        f"the input {spec.name} is {' x '.join(map(str, seen))}, "
+        f"and {model.family} takes {' x '.join(map(str, takes))}{reason}"
+    )
+
+
+def _length(axis: int | str, shape: Shape) -> int | None:
+    """The size of an axis, that of `past + sequence` the sum of both; None for a name that has no size."""
+    if isinstance(axis, int):
+        return axis
+    parts = [shape.get(part.strip()) for part in axis.split("+")]
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def _label_ids(case: Case) -> Mapping[str, int]:
+    """The model's index of each class that the dataset has a name for; empty where the two share no names."""
+    dataset = plugins.load("datasets", case.dataset.word)
+    classes: Callable[[Any], Sequence[str]] | None = getattr(dataset, "classes", None)
+    family = plugins.load("models", case.model.family)
+    label_ids = getattr(family, "label_ids", None)
+    if classes is None or label_ids is None:
+        return {}
+    ids: Mapping[str, int] = label_ids(case.model, classes(plugins.options(dataset, case.dataset.options)))
+    return ids
+
+
+def _labels(samples: Sequence[Sample], ids: Mapping[str, int]) -> Any:
+    """Class indices of shape (batch,), or None where a sample has none; `ids` are those of the names."""
     import numpy as np
 
-    labels = [sample.label for sample in samples]
+    labels = [ids.get(s.label_name or "") if s.label is None else s.label for s in samples]
     return None if None in labels else np.asarray(labels, dtype=np.int64)
 
 

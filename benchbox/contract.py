@@ -37,11 +37,15 @@ Module = Any  # a torch.nn.Module; torch is not a dependency of the base install
 @dataclass(frozen=True)
 class Sample:
     """One item of a dataset: `image` is uint8 of shape (height, width, 3), `label` a class index, `text` what
-    a text model reads; beside an image it says what is seen."""
+    a text model reads; beside an image it says what is seen.
+
+    `label_name` is what the dataset calls the class, where it has names and models have numbers of their own.
+    """
 
     image: Array | None = None
     text: str | None = None
     label: int | None = None
+    label_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ class Family(Plugin, Protocol):
     * `rollout(model, run, feeds) -> Outputs`, what comes of several runs, each fed by the one before:
       greedily decoded tokens. numpy only: reference and candidate go through the same code, and both results
       are in `Evidence`. Runs at lengths of its own, so only where axes are dynamic.
+    * `label_ids(model, names) -> Mapping[str, int]`, the model's class index of each of a dataset's classes;
+      empty where one of them is not known. Without it, names give no accuracy.
     * `ATTENTION: tuple[str, ...]`, the tasks that can keep their attention over the image: where
       `model.attention` is set, the signature has one more output, last, as `attention.OUTPUT` says.
     * `graph(model) -> ModelProto`, where the source is an ONNX graph already.
@@ -147,7 +153,10 @@ class Family(Plugin, Protocol):
 
 
 class DatasetPlugin(Plugin, Protocol):
-    """datasets/: one source of inputs."""
+    """datasets/: one source of inputs.
+
+    One whose samples have a `label_name` also has `classes(options) -> tuple[str, ...]`, all its names.
+    """
 
     def samples(self, options: Any, *, count: int, split: Split, seed: int) -> Iterator[Sample]:
         """Exactly `count` samples, lazily; the same for the same arguments; what `calibration` gives

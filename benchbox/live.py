@@ -6,6 +6,7 @@ spinner would wake a core twelve times a second beside the model that is being t
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from benchbox.schema import Case, Record, Stage
+from benchbox import stats
+from benchbox.schema import Case, Measurement, Record, Stage
 from benchbox.tables import STYLES, clean, milliseconds, short_provider
 
 if TYPE_CHECKING:
@@ -230,10 +232,9 @@ class PlainLines:
     def recorded(self, record: Record) -> None:
         """Says the outcome, with the median or the reason."""
         self._board = self._board.recorded(record)
-        state = self._board.states.get(record.case.id)
         said = f": {record.reason}" if record.reason else ""
-        if state and state.latency_ns is not None:
-            said = f": p50 {milliseconds(state.latency_ns / 1e6)} ms, {state.rounds} rounds{said}"
+        if record.measurement is not None and record.measurement.replicates:
+            said = f": {_measured(record.measurement)}{said}"
         self._event(record.outcome, record.case, said)
 
     def interrupted(self) -> None:
@@ -253,6 +254,16 @@ class PlainLines:
 
     def _say(self, line: str) -> None:
         self._console.print(Text(clean(line)), soft_wrap=True)
+
+
+def _measured(measurement: Measurement) -> str:
+    """The median over all processes, as the table has it."""
+    import numpy as np
+
+    data = [[np.array(b.latencies_ns) for b in stats.undisturbed(r)] for r in measurement.replicates]
+    median_ns = math.exp(stats.centres(data).values.mean())
+    count = len(measurement.replicates)
+    return f"p50 {milliseconds(median_ns / 1e6)} ms, {count} process{'es' if count > 1 else ''}"
 
 
 def view(board: Board, width: int, height: int, footer: str = _RUNNING) -> RenderableType:

@@ -110,13 +110,20 @@ class Availability:
                 self._children[place] = Child("benchbox.worker", Limits(backend.python, None, 120.0))
             self._children[place].ask("check", word=backend.word, backend=asdict(backend))
         except Unavailable as error:
-            return error
+            return _there(error, written.python)
         except StageError as error:
             broken = self._children.pop(place, None)
             if broken is not None:
                 broken.kill()
             return error
         return None
+
+
+def _there(error: Unavailable, python: str | None) -> Unavailable:
+    """What to type, for an interpreter of its own."""
+    if python is None or not error.hint.startswith("pip "):
+        return error
+    return Unavailable(error.reason, f"{python} -m {error.hint}")
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def missing(plugin: Any) -> tuple[str, ...]:
 
 
 def require(plugin: Any, more: Sequence[str] = ()) -> None:
-    """Raises Unavailable, with what to type, where a package that the plug-in needs, or of `more`, is missing."""
+    """Raises Unavailable, with what to type, where a package is missing: the plug-in's, or one `more`."""
     absent = (*missing(plugin), *(name for name in more if importlib.util.find_spec(name) is None))
     if absent:
         raise Unavailable(f"needs {', '.join(absent)}", install_hint(absent))

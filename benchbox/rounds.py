@@ -175,10 +175,15 @@ class _Conductor:
 
 
 def _replicates(seats: Sequence[_Seat], by: _Conductor) -> StoppedBy:
-    """Fresh processes of all cases until every case is known precisely enough or the budget is spent."""
+    """Fresh processes of all cases until every case is known precisely enough or the budget is spent.
+
+    What is in hand when somebody asks to stop is finished: two processes, the fewest that give an interval.
+    """
     plan = by.settings.plan
     done, seconds = 0, 0.0
-    while not by.watcher.stopping() and any(seat.error is None for seat in seats):
+    while any(seat.error is None for seat in seats):
+        if by.watcher.stopping() and not 0 < done < min(2, plan.replicates):
+            break
         watch = measure.Stopwatch.start()
         allowed = stopping.allowance(done, seconds, plan)
         seconds += _replicate(done, seats, allowed, by)

@@ -295,3 +295,21 @@ def build_host() -> Host:
 
 def never(*_: Any) -> Any:
     raise AssertionError("nothing is to be built")
+
+
+def test_a_graph_with_fixed_axes_is_calibrated_in_its_own_batches() -> None:
+    """It takes no others; the samples are rounded up to whole batches."""
+    fixed = replace(cases.case("onnx", "int8_static", batch=4), dynamic_axes=False)
+    given = [feeds["pixel_values"].shape[0] for feeds in build._calibration(fixed, samples=6, batch=1)]
+    assert given == [4, 4]
+    free = cases.case("onnx", "int8_static", batch=4)
+    assert [f["pixel_values"].shape[0] for f in build._calibration(free, samples=3, batch=2)] == [2, 1]
+
+
+def test_outputs_that_nobody_declared_are_counted() -> None:
+    def module(x: Any) -> Any:
+        return (x, x)
+
+    with pytest.raises(StageError) as caught:
+        build._run(module, ["y"], {"x": np.ones((1, 2), np.float32)})
+    assert caught.value.reason == "the module returns 2 outputs, and 1 are declared: y"

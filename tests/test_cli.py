@@ -19,6 +19,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+import golden_records as golden
 from benchbox import cache, cli, conductor, doctor, environment, frame, live, planning, store, tables
 from benchbox.conductor import Finished, Observer
 from benchbox.errors import StageError, StoreError, SuiteError
@@ -230,12 +231,9 @@ class TestRun:
         assert result.stderr.splitlines() == [
             f"results/{name}: 2 cases",
             f"   0:00  0/2  measuring {ONNX.title}",
-            f"   1:05  1/2  ok        {ONNX.title}: p50 117.2 ms, 12 rounds",
+            f"   1:05  1/2  ok        {ONNX.title}",
             f"   1:05  1/2  measuring {CUDA.title}",
-            (
-                f"   1:05  2/2  skipped   {CUDA.title}: p50 117.2 ms, 12 rounds: "
-                "CUDAExecutionProvider is not in onnxruntime 1.31.1"
-            ),
+            (f"   1:05  2/2  skipped   {CUDA.title}: CUDAExecutionProvider is not in onnxruntime 1.31.1"),
         ]
         assert [line.rstrip() for line in result.stdout.splitlines()] == [
             "vit-tiny (random weights), batch=1 image_size=32",
@@ -485,6 +483,19 @@ onnxruntime CPU
 
 
 class TestLive:
+    def test_a_line_says_what_the_table_will_say(self) -> None:
+        """The median over all processes; in the log of a CI this line is the result."""
+        out = Console(file=io.StringIO(), width=200, highlight=False)  # the golden machine drifts by 9 %
+        lines = live.PlainLines(out)
+        lines.started(Path("results/r"), [ONNX], [])
+        lines.measured(ONNX, 90.72e6, 1, 1)
+        measured = golden.measurement(4.0, peak_mib=1, wobble=0.0, offsets=(0.0, 0.0))
+        timed = replace(record(ONNX), measurement=measured)
+        lines.recorded(timed)
+        (table_ms,) = frame.Runs((store.Results("r", Path(), (timed,), MACHINE, {}),)).table["p50_ms"]
+        assert round(table_ms, 3) == 4.14
+        assert out.file.getvalue().splitlines()[-1].endswith(": p50 4.140 ms, 2 processes")  # type: ignore[attr-defined]
+
     def test_a_person_gets_a_table_and_a_log_gets_lines(self) -> None:
         terminal = Console(file=io.StringIO(), force_terminal=True)
         log = Console(file=io.StringIO(), force_terminal=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -109,8 +111,36 @@ def test_a_folder_gives_each_of_its_images_with_its_class(photographs: Path) -> 
     for split in ("calibration", "parity"):
         for sample in imagefolder.samples(options, count=4, split=split, seed=0):
             assert sample.image is not None
-            seen[int(sample.image[0, 0, 0])] = sample.label
-    assert seen == {0: 1, 1: 0, 2: 1, 3: 0, 4: 1, 5: 0, 6: 1, 7: 0}
+            assert sample.label is None  # which number a class has, only the model knows
+            seen[int(sample.image[0, 0, 0])] = sample.label_name
+    assert seen == {n: "cat" if n % 2 else "dog" for n in range(8)}
+    assert imagefolder.classes(options) == ("cat", "dog")
+
+
+def test_the_class_is_the_folder_that_an_image_lies_in_however_deep(tmp_path: Path) -> None:
+    for place in ("train/cat", "val/cat", "val/dog", "."):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / place / "a.png")
+    options = imagefolder.Options(str(tmp_path))
+    found = [
+        sample.label_name
+        for split in ("calibration", "parity")
+        for sample in imagefolder.samples(options, count=2, split=split, seed=0)
+    ]
+    assert Counter(found) == {"cat": 2, "dog": 1, None: 1}
+    assert imagefolder.classes(options) == ("cat", "dog")
+
+
+def test_what_is_hidden_or_empty_is_no_class_and_no_image(photographs: Path) -> None:
+    options = imagefolder.Options(str(photographs))
+    before = imagefolder.fingerprint(options)
+    (photographs / "bird").mkdir()
+    (photographs / "cat" / ".ipynb_checkpoints").mkdir()
+    shutil.copy(photographs / "cat" / "1.png", photographs / "cat" / ".ipynb_checkpoints" / "1.png")
+    (photographs / "dog" / "._2.png").write_bytes(b"what macOS leaves in archives")
+    assert imagefolder.classes(options) == ("cat", "dog")
+    assert imagefolder.fingerprint(options) == before
+    assert len({i.tobytes() for i in images((imagefolder, options), 9, "parity")}) == 4
 
 
 def test_a_folder_starts_again_when_it_runs_out(photographs: Path) -> None:
@@ -124,7 +154,35 @@ def test_images_without_classes_have_no_label(tmp_path: Path) -> None:
         Image.new("L", (4, 4), 9).save(tmp_path / name, format="png")
     options = imagefolder.Options(str(tmp_path))
     (sample,) = imagefolder.samples(options, count=1, split="parity", seed=0)
-    assert (sample.label, sample.image.tolist()[0][0]) == (None, [9, 9, 9])  # type: ignore[union-attr]
+    assert sample.image is not None
+    assert (sample.label, sample.label_name, sample.image.tolist()[0][0]) == (None, None, [9, 9, 9])
+    assert imagefolder.classes(options) == ()
+
+
+@pytest.mark.parametrize(("dtype", "suffix"), [("uint16", "png"), ("uint16", "tif"), ("int32", "tif")])
+def test_16_bits_are_scaled_to_8(tmp_path: Path, dtype: str, suffix: str) -> None:
+    """A ramp from black to white; Pillow alone makes it white from 256 of 65535 on."""
+    ramp = np.array([[0, 256, 257, 32_639, 65_278, 65_535]], dtype)
+    for name in "ab":
+        Image.fromarray(ramp).save(tmp_path / f"{name}.{suffix}")
+    (found,) = images((imagefolder, imagefolder.Options(str(tmp_path))), 1, "parity")
+    assert (found.dtype, found.shape) == (np.uint8, (1, 6, 3))
+    assert found[0].tolist() == [[v] * 3 for v in (0, 1, 1, 127, 254, 255)]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.array([[0, 0.5]], np.float32), r"pixels from 0 to 0\.5 \(Pillow's mode F\)"),
+        (np.array([[0, 65_536]], np.int32), r"pixels from 0 to 65536 \(Pillow's mode I\)"),
+        (np.array([[-1, 9]], np.int32), r"pixels from -1 to 9 \(Pillow's mode I\)"),
+    ],
+)
+def test_pixels_whose_white_nobody_knows_are_refused(tmp_path: Path, values: Pixels, said: str) -> None:
+    for name in "ab":
+        Image.fromarray(values).save(tmp_path / f"{name}.tif")
+    with pytest.raises(StageError, match=rf"[ab]\.tif has {said}, and .*: save it with 8 or 16 bits$"):
+        images((imagefolder, imagefolder.Options(str(tmp_path))), 1, "parity")
 
 
 def test_too_few_images_and_a_broken_one_are_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from benchbox import build, hub, suite
 from benchbox.contract import Host
 from benchbox.errors import StageError, SuiteError
 from benchbox.models import _pretrained, vit
-from benchbox.schema import Lora, Model
+from benchbox.schema import Dataset, Lora, Model
 
 DIGITS = Path(__file__).parent.parent / "suites" / "digits"
 FIRST, SECOND = "a" * 40, "b" * 40
@@ -132,7 +132,8 @@ def test_the_commit_is_recorded(hub_cache: Path, tmp_path: Path) -> None:
     from benchbox.cache import Cache
 
     holds(hub_cache, "acme/digits", FIRST, DIGITS / "base")
-    case = cases.case("torch", model=TRAINED, shape={"batch": 1, "image_size": 8})
+    images = Dataset("random", {"height": 8, "width": 8})  # the model's processor scales none
+    case = cases.case("torch", model=TRAINED, dataset=images, shape={"batch": 1, "image_size": 8})
     entry = build.build_artifact(case, Cache(tmp_path / "cache"), Host(frozenset()))
     assert build.artifact_of(entry).facts["commits"] == {"acme/digits": FIRST}
 

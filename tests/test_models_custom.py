@@ -248,6 +248,15 @@ def test_a_saved_module_comes_back_as_the_same_module(tmp_path: Path) -> None:
     assert custom.signature(stored, SHAPE) == custom.signature(MIXER, SHAPE)
 
 
+def test_a_module_without_a_batch_is_refused(tmp_path: Path) -> None:
+    """Else every batch would take as long, and be as many samples."""
+    model = written(tmp_path, GOOD.replace('"batch"', '"N"'))
+    assert refused(model) == (
+        "net.py:net should return a mapping with module, inputs and outputs: no input has an axis called "
+        "batch: call that so along which samples lie"
+    )
+
+
 def test_an_artifact_is_whole_without_the_folder_that_it_was_made_from(tmp_path: Path) -> None:
     """Its code, and the files that its function is called with; it says nothing of where they lay."""
     project, artifact = tmp_path / "project", tmp_path / "artifact"

@@ -95,11 +95,13 @@ def test_the_first_dynamic_axis_is_the_batch(tmp_path: Path) -> None:
         (proto((None, 8), (None, 4)), {}, [("batch", 8)]),
         (proto((0, 8), (0, 4)), {}, [("batch", 8)]),
         (proto((2, 8), (2, 4)), {}, [(2, 8)]),
+        (two_inputs((1, "T"), (1, "T")), {}, [(1, "T")] * 2),
+        (two_inputs(("T", 4), ("T", 4)), {"sizes": {"T": 16}}, [("T", 4)] * 2),
         (two_inputs(("T", "N"), ("T", "N")), {"batch": "N"}, [("T", "batch")] * 2),
         (two_inputs(("T", "batch"), ("T", "batch")), {}, [("T", "batch")] * 2),
         (two_inputs((None, None), (None, 1)), {}, [("batch", "ids_dim_1"), ("batch", 1)]),
     ],
-    ids=["nameless", "zero", "fixed", "named in the suite", "called batch", "two nameless"],
+    ids=["nameless", "zero", "fixed", "later", "a size", "in the suite", "called batch", "two nameless"],
 )
 def test_every_axis_has_a_size_or_a_name(
     model: Any, config: Mapping[str, Any], axes: list[Any], tmp_path: Path
@@ -210,7 +212,8 @@ def test_a_file_without_dynamic_axes_takes_its_own_batch_only(tmp_path: Path) ->
     with pytest.raises(StageError) as caught:
         onnx_file.feeds(model, [*pair, Sample(text="c")], {"batch": 3})
     assert caught.value.reason == (
-        "m has no dynamic axis, and its batch is 2: write dynamic_axes: false, and batch: 2 under inputs"
+        "m takes a batch of 2 and no other: write dynamic_axes: false, and batch: 2 under inputs (or, where "
+        "a dynamic axis is the batch, config: {batch: its name})"
     )
 
 

@@ -376,14 +376,97 @@ def test_what_was_chosen_by_the_cpu_is_said_in_a_sentence(source: Path, tmp_path
 
 
 @INT8
-def test_resolve_fills_in_every_none_and_keeps_what_was_set(word: Any) -> None:
+def test_resolve_fills_in_what_the_cpu_decides_and_keeps_what_was_set(word: Any) -> None:
+    """What int8_static does per channel by default, the graph decides."""
     vnni, avx2 = word.resolve(word.Options(), VNNI), word.resolve(word.Options(), AVX2)
-    assert (vnni.weight_type, vnni.per_channel, vnni.weight_range) == ("S8", True, 127)
-    assert (avx2.weight_type, avx2.per_channel, avx2.weight_range) == ("S8", True, 104)
-    assert None not in vars(vnni).values()
+    per_channel = None if word is int8_static else True
+    assert (vnni.weight_type, vnni.per_channel, vnni.weight_range) == ("S8", per_channel, 127)
+    assert (avx2.weight_type, avx2.per_channel, avx2.weight_range) == ("S8", per_channel, 104)
+    assert [name for name, value in vars(vnni).items() if value is None] == ["per_channel"] * (
+        word is int8_static
+    )
     assert word.resolve(vnni, AVX2) == vnni
     kept = word.resolve(word.Options(weight_type="U8", per_channel=False), AVX2)
     assert (kept.weight_type, kept.per_channel, kept.weight_range) == ("U8", False, 127)
+
+
+def graph_of_opset(folder: Path, opset: int) -> Path:
+    """A MatMul and a Gemm with 16 and 4 output channels."""
+    import onnx
+    from onnx import TensorProto as T
+    from onnx import helper as h
+
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.standard_normal((8, 16)), "g": rng.standard_normal((4, 16)), "b": np.ones(4)}
+    graph = h.make_graph(
+        [h.make_node("MatMul", ["x", "w"], ["h"]), h.make_node("Gemm", ["h", "g", "b"], ["y"], transB=1)],
+        "two",
+        [h.make_tensor_value_info("x", T.FLOAT, ["batch", 8])],
+        [h.make_tensor_value_info("y", T.FLOAT, ["batch", 4])],
+        [onnx.numpy_helper.from_array(a.astype(np.float32), name) for name, a in arrays.items()],
+    )
+    folder.mkdir()
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", opset)], ir_version=6)
+    onnx.save(model, str(folder / "model.onnx"))
+    return folder
+
+
+def quantized_graph(word: Any, opset: int, tmp_path: Path, host: Host = VNNI, **options: Any) -> Any:
+    """The facts, and the worst cosine between the outputs of the graph and of what the pass made of it."""
+    before = graph_of_opset(tmp_path / "before", opset)
+    after = tmp_path / "after"
+    after.mkdir()
+    feeds = [{"x": np.random.default_rng(i).standard_normal((2, 8)).astype(np.float32)} for i in range(4)]
+    given = word.resolve(word.Options(**options), host)  # as build.py gives them
+    work = job(before, given, host, calibration=lambda samples, batch: iter(feeds))
+    facts = word.apply(work, after)
+    return facts, cosine(run(after, feeds[0]), run(before, feeds[0]))
+
+
+@pytest.mark.parametrize("opset", [9, 11, 12])
+@pytest.mark.parametrize("host", [VNNI, AVX2], ids=["vnni", "avx2"])
+def test_static_scales_are_per_tensor_below_opset_13_and_the_facts_say_why(
+    tmp_path: Path, opset: int, host: Host
+) -> None:
+    """DequantizeLinear has had an axis since opset 13."""
+    facts, agreement = quantized_graph(int8_static, opset, tmp_path, host)
+    assert (facts["per_channel"], facts["nodes_quantized"]) == (False, {"Gemm": 1, "MatMul": 1})
+    assert facts["chosen"].endswith(
+        f", per channel; but per tensor, as that needs opset 13 and the graph is of {opset}"
+    )
+    assert agreement > 0.995
+
+
+@pytest.mark.parametrize(
+    ("word", "opset", "options"),
+    [
+        (int8_static, 13, {}),
+        (int8_static, 11, {"format": "QOperator"}),
+        (int8_dynamic, 11, {}),
+        (int8_dynamic, 11, {"per_channel": True}),
+    ],
+)
+def test_scales_are_per_channel_where_the_operators_can_hold_them(
+    tmp_path: Path, word: Any, opset: int, options: Any
+) -> None:
+    facts, agreement = quantized_graph(word, opset, tmp_path, **options)
+    assert facts["per_channel"] is True
+    assert facts["chosen"].endswith("full range of 127, per channel")
+    assert agreement > 0.995
+
+
+def test_scales_per_channel_that_the_suite_asks_for_in_vain_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StageError) as caught:
+        quantized_graph(int8_static, 11, tmp_path, per_channel=True)
+    assert caught.value.reason == (
+        "per_channel needs opset 13 or newer, and this graph is of opset 11: write per_channel: false"
+    )
+
+
+def test_scales_per_tensor_that_the_suite_asks_for_are_the_suites_below_opset_13_too(tmp_path: Path) -> None:
+    facts, _ = quantized_graph(int8_static, 11, tmp_path, per_channel=False)
+    assert facts["per_channel"] is False
+    assert facts["chosen"].endswith("; the suite sets per_channel=False")
 
 
 @INT8

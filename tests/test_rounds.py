@@ -399,15 +399,22 @@ def test_a_budget_that_is_too_small_still_gives_the_fewest_rounds(world: World) 
     assert [len(r.blocks) for r in found["b1"].measurement.replicates] == [2, 2]
 
 
-def test_an_interrupt_finishes_the_replicate_in_hand_and_begins_no_other(world: World) -> None:
+def test_an_interrupt_finishes_what_is_in_hand_and_begins_no_other(world: World) -> None:
+    """Two processes give an interval; with one, nobody could ever say anything of the case."""
     watcher = Watcher(stop_after=1)
     found = together([1, 2], replace(PLAN, replicates=3), watcher)
     for measured in found.values():
         assert measured.measurement is not None
         assert measured.measurement.stopped_by == "interrupt"
-        assert [len(r.blocks) for r in measured.measurement.replicates] == [2]
+        assert [len(r.blocks) for r in measured.measurement.replicates] == [2, 2]
         assert measured.parity == PARITY
     assert world.alive == set()
+
+
+def test_an_interrupt_of_a_plan_of_one_process_begins_no_other(world: World) -> None:
+    found = together([1], replace(PLAN, replicates=1), Watcher(stop_after=1))
+    assert found["b1"].measurement is not None
+    assert len(found["b1"].measurement.replicates) == 1
 
 
 def test_an_interrupt_before_the_first_replicate_starts_nothing(world: World) -> None:

@@ -90,14 +90,16 @@ def parse(text: str, metrics: Sequence[str]) -> Gate:
     name, drop, sign, number, percent = found.groups()
     if name not in _names(metrics):
         raise UsageError(f"--fail-on {text!r}: {plugins.unknown(name, _names(metrics), what='quantity')}")
-    limit = float(number)
+    limit = float(number) / 100 if percent else float(number)
     shape = (drop or "", sign, percent)
     forms = _forms(name)
-    if shape not in forms:
-        raise UsageError(
-            f"--fail-on {text!r}: write {' or '.join(repr(_written(name, form, number)) for form in forms)}"
-        )
-    return Gate(text.strip(), name, forms[shape], limit / 100 if percent else limit)
+    share = forms is _FORMS["agreement"]
+    if shape not in forms or (share and limit > 1):
+        unit = "%" if share and float(number) > 1 else ""  # 90 of a share is 90 %
+        alike = [form for form in forms if form[2] == unit] or [*forms]
+        written = " or ".join(repr(_written(name, form, number)) for form in alike)
+        raise UsageError(f"--fail-on {text!r}: write {written}")
+    return Gate(text.strip(), name, forms[shape], limit)
 
 
 def grew(factor: float) -> str:
@@ -122,7 +124,12 @@ def judge(comparison: Comparison, gates: Sequence[Gate]) -> Judgement:
 _FORMS: Mapping[str, Mapping[tuple[str, str, str], Kind]] = {
     "growth": {("", ">", "%"): "growth"},
     "error": {("", ">", ""): "above"},
-    "agreement": {("", "<", ""): "below", ("drop", ">", ""): "drop"},
+    "agreement": {
+        ("", "<", ""): "below",
+        ("drop", ">", ""): "drop",
+        ("", "<", "%"): "below",
+        ("drop", ">", "%"): "drop",
+    },
 }
 
 

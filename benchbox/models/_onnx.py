@@ -7,7 +7,7 @@ lies in the file's own folder: a location is text from the file, and may name an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,12 @@ def parsed(file: Path) -> Any:
     return model
 
 
-def prepared(file: Path, batch: str | None) -> Any:
+def prepared(file: Path, batch: str | None, sizes: Collection[str] = ()) -> Any:
     """The ModelProto without its external data, its inputs and outputs as a signature says them.
 
     Weights are no inputs, every axis has a size or a name, and the batch axis is called `batch`: the axis
-    that `batch` names, else the first dynamic one of the inputs. Raises StageError as `parsed` and
-    `check_external_data` do, and for what is not a tensor or has no rank.
+    that `batch` names, else the first axis of an input where it is dynamic and none of `sizes`. Raises
+    StageError as `parsed` and `check_external_data` do, and for what is not a tensor or has no rank.
     """
     model = parsed(file)
     check_external_data(model, file)
@@ -54,7 +54,7 @@ def prepared(file: Path, batch: str | None) -> Any:
     for value in (*model.graph.input, *model.graph.output):
         if not _has_rank(value):
             raise StageError(f"{value.name} of {file.name} is not a tensor of known rank")
-    _call_batch(model.graph, batch, file.name)
+    _call_batch(model.graph, batch, sizes, file.name)
     for value in (*model.graph.input, *model.graph.output):
         _name_the_nameless(value)
     return model
@@ -210,7 +210,7 @@ def _infer_outputs(model: Any) -> None:
         value.CopyFrom(known)
 
 
-def _call_batch(graph: Any, wanted: str | None, file: str) -> None:
+def _call_batch(graph: Any, wanted: str | None, sizes: Collection[str], file: str) -> None:
     """Calls the batch axis `batch` wherever its name stands."""
     names = [dim.dim_param for dim in _dims(graph.input) if dim.dim_param]
     if wanted is not None and wanted not in names:
@@ -218,30 +218,25 @@ def _call_batch(graph: Any, wanted: str | None, file: str) -> None:
         raise StageError(f"{file} has no axis called {wanted!r}; dynamic axes that have a name: {known}")
     if wanted is not None and wanted != "batch" and "batch" in names:
         raise StageError(f"{file} has an axis called 'batch' beside {wanted!r}, which is to be the batch")
-    name = wanted or ("batch" if "batch" in names else _first_dynamic(graph))
+    name = wanted or ("batch" if "batch" in names else _first_dynamic(graph, sizes))
     for dim in _dims((*graph.input, *graph.output, *graph.value_info)):
         if name and dim.dim_param == name:
             dim.dim_param = "batch"
 
 
-def _first_dynamic(graph: Any) -> str:
-    """The name of the first dynamic axis of the inputs; where it is nameless, it and what lies at the same
-    place of the other inputs is named here."""
-    for value in graph.input:
-        for index, dim in enumerate(value.type.tensor_type.shape.dim):
-            if dim.dim_param:
-                return str(dim.dim_param)
-            if dim.dim_value <= 0:
-                _name_at(graph.input, index)
-                return "batch"
+def _first_dynamic(graph: Any, sizes: Collection[str]) -> str:
+    """The name of the first axis of an input where that is dynamic; where it is nameless, it and those of the
+    other inputs are named here. A later axis is a length, and never the batch by itself."""
+    first = [dims[0] for value in graph.input if (dims := value.type.tensor_type.shape.dim)]
+    for dim in first:
+        if dim.dim_param and dim.dim_param not in sizes:
+            return str(dim.dim_param)
+        if not dim.dim_param and dim.dim_value <= 0:
+            for nameless in first:
+                if not nameless.dim_param and nameless.dim_value <= 0:
+                    nameless.dim_param = "batch"
+            return "batch"
     return ""
-
-
-def _name_at(values: Iterable[Any], index: int) -> None:
-    for value in values:
-        dims = value.type.tensor_type.shape.dim
-        if index < len(dims) and not dims[index].dim_param and dims[index].dim_value <= 0:
-            dims[index].dim_param = "batch"
 
 
 def _name_the_nameless(value: Any) -> None:

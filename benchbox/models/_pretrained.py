@@ -30,22 +30,41 @@ def config(model: Model, presets: Mapping[str, Mapping[str, Any]], config_class:
     """The architecture's config with the suite's overrides.
 
     `random` weights take the preset of that name and need no hub; everything else asks
-    `from_pretrained`. Raises StageError where there is no such config.
+    `from_pretrained`. Raises StageError where there is no such config, or it is that of another architecture.
     """
     import transformers
 
+    cls = getattr(transformers, config_class)
     if model.weights == "random" and model.source in presets:
-        cls = getattr(transformers, config_class)
         return cls(**_overridden(presets[model.source], model.config))
     name, revision = hub.split(model.source)
     try:
-        return transformers.AutoConfig.from_pretrained(
+        found = transformers.AutoConfig.from_pretrained(
             name, revision=revision, trust_remote_code=model.trust_remote_code, **model.config
         )
     except (OSError, ValueError) as error:
         raise StageError(
             f"no config for {model.source!r}: {first_line(error)} Known without a hub: {', '.join(presets)}."
         ) from error
+    if not isinstance(found, cls) and found.model_type not in _types(cls):
+        raise StageError(_of_another_type(model, found.model_type, cls.model_type))
+    return found
+
+
+def _types(config_class: Any) -> list[str]:
+    """The type of the whole, and those of its parts, which may have been saved by themselves."""
+    parts = [getattr(part, "model_type", "") for part in config_class.sub_configs.values()]
+    return [config_class.model_type, *parts]
+
+
+def _of_another_type(model: Model, found: str, wanted: str) -> str:
+    """What is said of a source that holds another architecture, with the family that takes it, if any does.
+
+    The word in the suite is the name of the file; the files are asked because no plug-in imports another.
+    """
+    families = {file.stem for file in Path(__file__).parent.glob("[!_]*.py")}
+    hint = f": write family: {found}" if found in families else ""
+    return f"{model.source} holds a model of the type {found}, not {wanted}{hint}"
 
 
 def _overridden(preset: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +220,9 @@ def require_image_size(model: Model, configured: int, size: int) -> None:
 def image_processor(model: Model, class_name: str, **settings: Any) -> Any:
     """The model's own image processor: its preset for random weights, else that of its source.
 
-    Without torchvision the PIL implementation is taken, which gives the same pixels.
+    `settings` are those of the preset. What the suite decides for pretrained weights too, such as the size of
+    an image that may have any, is said where the processor is called. Without torchvision the PIL
+    implementation is taken, which gives the same pixels.
     """
     import importlib.util
 
@@ -234,12 +255,13 @@ def _own_processor(model: Model) -> Any:
         ) from error
 
 
-def pixels(processor: Any, samples: Sequence[Sample]) -> Any:
-    """float32 pixel values of shape (batch, 3, height, width) in C order."""
+def pixels(processor: Any, samples: Sequence[Sample], **settings: Any) -> Any:
+    """float32 pixel values of shape (batch, 3, height, width) in C order; `settings` go before the
+    processor's own."""
     import numpy as np
 
     images = [sample.image for sample in samples]
-    values = processor(images=images, return_tensors="np")["pixel_values"]
+    values = processor(images=images, return_tensors="np", **settings)["pixel_values"]
     return np.ascontiguousarray(values, dtype=np.float32)
 
 

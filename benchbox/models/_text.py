@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from benchbox import hub
@@ -18,6 +19,20 @@ from benchbox.contract import Array, Sample
 from benchbox.errors import StageError, first_line
 from benchbox.models import _pretrained
 from benchbox.schema import Model
+
+# What the tokenizers of transformers save, by `vocab_files_names` of their classes. Byte-level ones (ByT5)
+# have the last alone.
+_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "tokenizer.model",
+    "tokenizer_config.json",
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,8 @@ def texts(samples: Sequence[Sample]) -> list[str]:
 def tokens(model: Model, written: Sequence[str], length: int, vocabulary: Vocabulary) -> Tokens:
     """The texts as tokens, cut and padded on the right to exactly `length`.
 
-    Pretrained weights take the tokenizer of their source; raises StageError where it cannot be had.
+    Pretrained weights take the tokenizer of their source; raises StageError where it cannot be had, or knows
+    nothing of what is written.
     """
     rows = _tokenized(model, written, length) if model.weights == "pretrained" else None
     if rows is None:
@@ -93,10 +109,29 @@ def _hash(word: str) -> int:
 
 
 def _tokenized(model: Model, written: Sequence[str], length: int) -> list[list[int]]:
-    encoded = _tokenizer(model.source, model.trust_remote_code)(
-        list(written), truncation=True, max_length=length
-    )
+    tokenizer = _tokenizer(model.source, model.trust_remote_code)
+    _require_known(model, tokenizer, written)
+    encoded = tokenizer(list(written), truncation=True, max_length=length)
     return [list(row) for row in encoded["input_ids"]]
+
+
+def _require_known(model: Model, tokenizer: Any, written: Sequence[str]) -> None:
+    """Raises StageError where words become only unknown tokens, or none: transformers makes a tokenizer of a
+    config alone, with an empty vocabulary."""
+    if not any(map(_has_words, written)):
+        return
+    for ids in tokenizer(list(written), add_special_tokens=False)["input_ids"]:
+        if any(map(_has_words, tokenizer.convert_ids_to_tokens(ids, skip_special_tokens=True))):
+            return
+    first = next(filter(_has_words, written))
+    raise StageError(
+        f"the tokenizer of {model.source!r} knows no word of {first[:60]!r}: its vocabulary is missing, or "
+        "of other texts. Save the model's tokenizer there, with its save_pretrained"
+    )
+
+
+def _has_words(text: str) -> bool:
+    return any(map(str.isalnum, text))
 
 
 @cache
@@ -105,9 +140,19 @@ def _tokenizer(source: str, trust_remote_code: bool) -> Any:
 
     _pretrained.quiet()
     name, revision = hub.split(source)
+    _require_files(Path(name))
     try:
         return transformers.AutoTokenizer.from_pretrained(
             name, revision=revision, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StageError(f"the tokenizer of {source!r} cannot be had: {first_line(error)}") from error
+
+
+def _require_files(folder: Path) -> None:
+    """Raises StageError for a local model without a tokenizer; what is at a hub is seen when it is loaded."""
+    if folder.is_dir() and not any((folder / file).is_file() for file in _FILES):
+        raise StageError(
+            f"{folder} has no tokenizer files, so nobody knows its words. Save the model's tokenizer there "
+            "too, with its save_pretrained"
+        )

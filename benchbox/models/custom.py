@@ -259,10 +259,13 @@ def _understood(made: Any, origin: _Origin) -> _Made:
         raise TypeError(f"module is {type(made['module']).__name__}, not a torch.nn.Module")
     if made.get("feeds") is not None and not callable(made["feeds"]):
         raise TypeError("feeds is not a function")
+    inputs = tuple(_tensor(entry, _INPUT_KEYS) for entry in made["inputs"])
+    if not any("batch" in spec.axes for spec in inputs):
+        raise ValueError("no input has an axis called batch: call that so along which samples lie")
     return _Made(
         module=made["module"],
         signature=Signature(
-            tuple(_tensor(entry, _INPUT_KEYS) for entry in made["inputs"]),
+            inputs,
             tuple(_tensor(entry, _OUTPUT_KEYS) for entry in made["outputs"]),
         ),
         ranges={

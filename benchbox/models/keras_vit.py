@@ -104,6 +104,11 @@ def metrics(model: Model, evidence: Evidence) -> Mapping[str, float]:  # noqa: A
     return _classes.agreement(evidence)
 
 
+def label_ids(model: Model, names: Sequence[str]) -> Mapping[str, int]:
+    """The place of each name in their order, where there are `num_labels` of them: a config has no names."""
+    return _classes.in_order(names, _config(model).num_labels)
+
+
 def _config(model: Model) -> Config:
     """The preset of that name, or what lies beside saved weights, with the suite's overrides."""
     base: Mapping[str, Any] | None = PRESETS.get(model.source)

@@ -8,7 +8,7 @@ numeric: how far an output moves when the file is optimised, cast, quantized, or
       config:
         sizes: {sequence: [16, 11]}           # a dynamic axis of the file: its default, and another size
         ranges: {input_ids: [0, 29999]}       # lowest and highest value; whole numbers need one
-        batch: N                              # which axis is the batch, where it is not the first dynamic one
+        batch: N                              # which axis is the batch, where it is not an input's first one
 """
 
 from __future__ import annotations
@@ -63,14 +63,17 @@ def save(module: Module, folder: Path) -> None:  # noqa: ARG001  # the contract'
 def graph(model: Model) -> Any:
     """The ModelProto with all weights, its axes named as in the signature."""
     file = Path(model.source)
-    return _onnx.with_weights(_onnx.prepared(file, model.config.get("batch")), file)
+    return _onnx.with_weights(
+        _onnx.prepared(file, model.config.get("batch"), model.config.get("sizes", ())), file
+    )
 
 
 def signature(model: Model, shape: Mapping[str, int]) -> Signature:  # noqa: ARG001  # the contract's form
     """What the graph says. Its batch axis is called `batch`; nameless axes are called `<tensor>_dim_<i>`."""
     file = Path(model.source)
     modified_ns = file.stat().st_mtime_ns if file.is_file() else 0
-    found = _signature(file, model.config.get("batch"), modified_ns)
+    declared = frozenset(model.config.get("sizes", ()))
+    found = _signature(file, model.config.get("batch"), declared, modified_ns)
     _require_declared(model, found)
     return found
 
@@ -96,8 +99,8 @@ def _ranges(model: Model) -> dict[str, _declared.Range]:
 
 
 @cache
-def _signature(file: Path, batch: str | None, _modified_ns: int) -> Signature:
-    graph = _onnx.prepared(file, batch).graph
+def _signature(file: Path, batch: str | None, sizes: frozenset[str], _modified_ns: int) -> Signature:
+    graph = _onnx.prepared(file, batch, sizes).graph
     found = Signature(tuple(map(_onnx.tensor, graph.input)), tuple(map(_onnx.tensor, graph.output)))
     for spec in (*found.inputs, *found.outputs):
         if spec.dtype not in _declared.DTYPES:
@@ -122,12 +125,12 @@ def _require_declared(model: Model, found: Signature) -> None:
 
 
 def _with_fixed_batch(model: Model, specs: Sequence[TensorSpec], batch: int) -> tuple[TensorSpec, ...]:
-    """The inputs of a file without dynamic axes, the fixed size of whose first axis is the batch."""
+    """The inputs of a file without a dynamic batch, the fixed size of whose first axis is the batch."""
     only = next((spec.axes[0] for spec in specs if spec.axes), 1)
     if batch != only:
         raise StageError(
-            f"{model.name} has no dynamic axis, and its batch is {only}: write dynamic_axes: false, and "
-            f"batch: {only} under inputs"
+            f"{model.name} takes a batch of {only} and no other: write dynamic_axes: false, and batch: "
+            f"{only} under inputs (or, where a dynamic axis is the batch, config: {{batch: its name}})"
         )
     return tuple(replace(s, axes=("batch", *s.axes[1:])) if s.axes[:1] == (only,) else s for s in specs)
 

@@ -55,12 +55,13 @@ def signature(model: Model, shape: Mapping[str, int]) -> Signature:
 
 
 def feeds(model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> Feeds:
-    """`pixel_values`: float32 of shape (len(samples), 3, image_size, image_size)."""
-    size = shape["image_size"]
-    processor = _pretrained.image_processor(
-        model, "SegformerImageProcessor", size={"height": size, "width": size}, **_pretrained.IMAGENET
-    )
-    return {"pixel_values": _pretrained.pixels(processor, samples)}
+    """`pixel_values`: float32 of shape (len(samples), 3, image_size, image_size).
+
+    The suite's size, also where the model's own processor was saved with another one.
+    """
+    square = {"height": shape["image_size"], "width": shape["image_size"]}
+    processor = _pretrained.image_processor(model, "SegformerImageProcessor", **_pretrained.IMAGENET)
+    return {"pixel_values": _pretrained.pixels(processor, samples, size=square)}
 
 
 def metrics(model: Model, evidence: Evidence) -> Mapping[str, float]:  # noqa: ARG001  # the contract

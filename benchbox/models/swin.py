@@ -69,5 +69,10 @@ def metrics(model: Model, evidence: Evidence) -> Mapping[str, float]:  # noqa: A
     return _classes.agreement(evidence)
 
 
+def label_ids(model: Model, names: Sequence[str]) -> Mapping[str, int]:
+    """The class index of each name, by the labels of the model's own config."""
+    return _classes.label_ids(_config(model).id2label, names)
+
+
 def _config(model: Model) -> Any:
     return _pretrained.config(model, PRESETS, "SwinConfig")

@@ -40,6 +40,9 @@ _QUANTIZED_NAMES = {
     "DynamicQuantizeLSTM": "LSTM",
 }
 
+# Since this opset DequantizeLinear has an axis, and QDQ scales per channel (onnx's Changelog.md).
+PER_CHANNEL_OPSET = 13
+
 # The axis of output channels in a weight, for op types whose weight has one.
 _CHANNEL_AXIS = {"MatMul": 1, "Gemm": 1, "Conv": 0, "ConvTranspose": 1}
 
@@ -86,12 +89,16 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model ready for the quantizer: `path` in a scratch folder, its graph, how shapes were inferred."""
+    """A model ready for the quantizer: `path` in a scratch folder, its graph, how shapes were inferred.
+
+    `opset` is that of the source: preparing raises the oldest ones.
+    """
 
     path: Path
     model: Any
     shape_inference: str
     large: bool
+    opset: int
 
 
 def suggest(host: Host) -> Suggestion:
@@ -143,7 +150,13 @@ def prepare(source: Path, scratch: Path, *, gemm_as_matmul: bool) -> Prepared:
     folder = scratch / "prepared"
     folder.mkdir()
     graphs.write(model, folder)
-    return Prepared(folder / graphs.FILE, onnx.load(str(folder / graphs.FILE)), shape_inference, large)
+    return Prepared(
+        path=folder / graphs.FILE,
+        model=onnx.load(str(folder / graphs.FILE)),
+        shape_inference=shape_inference,
+        large=large,
+        opset=_opset(source / graphs.FILE),
+    )
 
 
 def excluded(model: Any, options: WeightOptions, *, keep_activation_matmuls: bool) -> list[str]:
@@ -197,7 +210,7 @@ def finish(job: PassJob, options: WeightOptions, prepared: Prepared, model: Any,
     if not quantized:
         raise nothing_taken(options)
     return {
-        "chosen": _reason(options, job.host),
+        "chosen": _reason(job, options, prepared.opset),
         "weight_type": options.weight_type,
         "per_channel": options.per_channel,
         "weight_range": options.weight_range,
@@ -263,6 +276,14 @@ def _default_range(options: WeightOptions, weight_type: IntType, suggestion: Sug
     if options.reduce_range:
         return _REDUCED_RANGE
     return suggestion.weight_range if weight_type == "S8" else FULL_RANGE
+
+
+def _opset(file: Path) -> int:
+    """The version of ONNX's own operators that a graph is written in."""
+    import onnx
+
+    imports = onnx.load(str(file), load_external_data=False).opset_import
+    return next(int(entry.version) for entry in imports if entry.domain in ("", "ai.onnx"))
 
 
 def _preprocess(source: Path, target: Path, *, large: bool) -> str:
@@ -331,13 +352,19 @@ def _drop_unused_domains(model: Any) -> None:
     model.opset_import.extend(kept)
 
 
-def _reason(options: WeightOptions, host: Host) -> str:
-    """The suggestion's sentence, and what the suite set otherwise."""
-    suggestion = suggest(host)
-    seen: dict[str, Any] = {"weight_type": options.weight_type, "per_channel": options.per_channel}
+def _reason(job: PassJob, options: WeightOptions, opset: int) -> str:
+    """The suggestion's sentence, what the suite set otherwise, and what the graph does not allow."""
+    suggestion = suggest(job.host)
+    forced = options.per_channel != suggestion.per_channel and job.options.per_channel is None
+    seen: dict[str, Any] = {"weight_type": options.weight_type}
+    if not forced:
+        seen["per_channel"] = options.per_channel
     if not options.reduce_range and options.weight_type == "S8":
         seen["weight_range"] = options.weight_range
     set_by_suite = [f"{name}={value}" for name, value in seen.items() if value != getattr(suggestion, name)]
     if options.reduce_range:
         set_by_suite.append("reduce_range=True")
-    return "; the suite sets ".join(filter(None, [suggestion.reason, ", ".join(set_by_suite)]))
+    said = "; the suite sets ".join(filter(None, [suggestion.reason, ", ".join(set_by_suite)]))
+    if forced:
+        said += f"; but per tensor, as that needs opset {PER_CHANNEL_OPSET} and the graph is of {opset}"
+    return said

@@ -108,23 +108,25 @@ class Options(_quantize.WeightOptions):
 
 
 def resolve(options: Options, host: Host) -> Options:
-    """The options with what the CPU decides filled in. Activations are U8 everywhere: S8 is slow on x86."""
-    return replace(
-        options, activation_type=options.activation_type or "U8", **_quantize.resolved(options, host)
-    )
+    """The options with what the CPU decides filled in. Activations are U8 everywhere: S8 is slow on x86.
+
+    `per_channel` stays as it was written: its default depends on the graph, whose bytes are in the key too.
+    """
+    filled = {**_quantize.resolved(options, host), "per_channel": options.per_channel}
+    return replace(options, activation_type=options.activation_type or "U8", **filled)
 
 
 def apply(job: PassJob, folder: Path) -> Facts:
     """Writes the quantized model. Facts: what was chosen and why, calibration, nodes by op type, size.
 
     Raises StageError where the artifact is not fp32, a pattern matches no node, calibration meets values
-    that are not finite, or nothing can be quantized.
+    that are not finite, the graph's opset has no scales per channel, or nothing can be quantized.
     """
     _files.require_fp32(job, "int8_static")
-    options = resolve(job.options, job.host)
     with tempfile.TemporaryDirectory(prefix="int8-") as name:
         scratch = Path(name)
         prepared = _quantize.prepare(job.source, scratch, gemm_as_matmul=False)
+        options = _for_graph(resolve(job.options, job.host), job.host, prepared.opset)
         exclude = _quantize.excluded(
             prepared.model, options, keep_activation_matmuls=not options.activation_matmuls
         )
@@ -133,6 +135,21 @@ def apply(job: PassJob, folder: Path) -> Facts:
         _keep_other_readers_fp32(model, _taken(prepared.model, options, exclude))
         facts = _quantize.finish(job, options, prepared, model, folder)
     return {**facts, "calibration": _calibration_facts(options, ranges)}
+
+
+def _for_graph(options: Options, host: Host, opset: int) -> Options:
+    """The options with `per_channel` as the CPU suggests it, where a graph of this opset can have it.
+
+    QOperator can at any opset: its operators hold the scales. Raises StageError where the suite asks in vain.
+    """
+    possible = options.format == "QOperator" or opset >= _quantize.PER_CHANNEL_OPSET
+    if options.per_channel and not possible:
+        raise StageError(
+            f"per_channel needs opset {_quantize.PER_CHANNEL_OPSET} or newer, "
+            f"and this graph is of opset {opset}: write per_channel: false"
+        )
+    wanted = _quantize.resolved(options, host)["per_channel"]
+    return replace(options, per_channel=wanted and possible)
 
 
 def _taken(model: Any, options: Options, exclude: Collection[str]) -> set[str]:
