@@ -254,6 +254,7 @@ def _reference(case: Case, samples: int, directions: int, folder: Path) -> Mappi
         "noise_floor": noise_floor,
         "shapes": [dict(shape) for shape in shapes],
         "samples": sum(shape["batch"] for shape in shapes),
+        "notes": _notes(case),
     }
 
 
@@ -419,16 +420,32 @@ def _length(axis: int | str, shape: Shape) -> int | None:
     return sum(known) if len(known) == len(parts) else None
 
 
-def _label_ids(case: Case) -> Mapping[str, int]:
-    """The model's index of each class that the dataset has a name for; empty where the two share no names."""
+def _classes(case: Case) -> tuple[str, ...]:
+    """The names of the dataset's classes, where it has some that the family could know."""
     dataset = plugins.load("datasets", case.dataset.word)
-    classes: Callable[[Any], Sequence[str]] | None = getattr(dataset, "classes", None)
+    classes: Callable[[Any], tuple[str, ...]] | None = getattr(dataset, "classes", None)
     family = plugins.load("models", case.model.family)
-    label_ids = getattr(family, "label_ids", None)
-    if classes is None or label_ids is None:
+    if classes is None or not hasattr(family, "label_ids"):
+        return ()
+    return classes(plugins.options(dataset, case.dataset.options))
+
+
+def _label_ids(case: Case) -> Mapping[str, int]:
+    """The model's index of each class that the dataset has a name for; empty where one of them is unknown."""
+    names = _classes(case)
+    if not names:
         return {}
-    ids: Mapping[str, int] = label_ids(case.model, classes(plugins.options(dataset, case.dataset.options)))
+    ids: Mapping[str, int] = plugins.load("models", case.model.family).label_ids(case.model, names)
     return ids
+
+
+def _notes(case: Case) -> list[str]:
+    """Why there is no accuracy, where the dataset has classes."""
+    names = _classes(case)
+    if not names or _label_ids(case):
+        return []
+    shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+    return [f"no accuracy: the classes of {case.dataset.word} ({shown}) are not the labels of the model"]
 
 
 def _labels(samples: Sequence[Sample], ids: Mapping[str, int]) -> Any:

@@ -131,10 +131,11 @@ _ARTIFACT = ("artifact_size_mib", "artifact_sha256", "build_seconds", "opset", "
 _PARITY = (
     "max_abs_error", "mean_abs_error", "max_rel_error", "cosine", "sqnr_db", "nan_count",
     "inf_count", "parity_samples", "parity_reasons", "noise_floor",
+    "notes",
 )  # fmt: skip
 _NO_ARTIFACT = (None,) * len(_ARTIFACT)
 _NO_OUTPUTS: tuple[tuple[Any, ...], ...] = ((),) * 7
-_NO_PARITY = (*[None] * 8, "", None)
+_NO_PARITY = (*[None] * 8, "", None, "")
 
 
 def _of_measurement(record: Record) -> Cells:
@@ -224,6 +225,7 @@ def _of_parity(parity: Parity) -> Cells:
         parity.samples,
         "; ".join(parity.reasons),
         parity.noise_floor if math.isfinite(parity.noise_floor) else None,
+        "; ".join(parity.notes),
     )
 
 

@@ -330,7 +330,8 @@ def _verify(seat: _Seat, by: _Conductor) -> bool:
     )
     if answer is None:
         return False
-    seat.parity = TypeAdapter(Parity).validate_python(answer["parity"])
+    judged = TypeAdapter(Parity).validate_python(answer["parity"])
+    seat.parity = replace(judged, notes=tuple(content.get("notes", ())))
     seat.placement = answer["placement"]
     seat.stage = "measure"
     return True

@@ -377,7 +377,8 @@ class Attention:
 class Parity:
     """Reference against candidate over all shapes, the task's own metrics, and the judgement.
 
-    `gradient_error` is that of directional derivatives, relative to the reference's (gradient.py).
+    `gradient_error` is that of directional derivatives, relative to the reference's (gradient.py). `notes`
+    say why something was not looked at.
     """
 
     passed: bool
@@ -390,6 +391,7 @@ class Parity:
     reasons: tuple[str, ...] = ()
     gradient_error: float | None = None
     attention: tuple[Attention, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def measures(self) -> Mapping[str, float]:

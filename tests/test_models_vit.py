@@ -260,6 +260,23 @@ def test_folders_that_the_model_has_no_such_labels_for_give_no_accuracy(tmp_path
         assert accuracy(model, root, tmp_path / "cache") is None
 
 
+def test_why_there_is_no_accuracy_is_noted(tmp_path: Path) -> None:
+    model = perfect(tmp_path / "model", ["red", "green", "blue"], NAMED)
+    known = painted(tmp_path / "known", **PLAIN)
+    other = painted(tmp_path / "other", rot="red", blau="blue", gelb="red", lila="red")
+
+    def notes(root: Path) -> list[str]:
+        return build._notes(
+            cases.case("torch", model=model, dataset=Dataset("imagefolder", {"root": str(root)}))
+        )
+
+    assert notes(known) == []
+    assert notes(other) == [
+        "no accuracy: the classes of imagefolder (blau, gelb, lila ...) are not the labels of the model"
+    ]
+    assert build._notes(cases.case("torch", model=model)) == []
+
+
 def test_labels_without_names_are_the_sorted_folders_if_there_are_as_many(tmp_path: Path) -> None:
     model = perfect(tmp_path / "model", ["blue", "green", "red"])
     every = painted(tmp_path / "every", **PLAIN)

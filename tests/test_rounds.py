@@ -139,7 +139,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(rounds.measure, "Stopwatch", Watch)
     monkeypatch.setattr(rounds, "Child", type("Bound", (FakeChild,), {"world": made}))
-    monkeypatch.setattr(rounds.environment, "usable_cores", lambda: 2)
+    monkeypatch.setattr(rounds.environment, "visible_cores", lambda: 2)
     return made
 
 
@@ -397,6 +397,14 @@ def test_a_budget_that_is_too_small_still_gives_the_fewest_rounds(world: World) 
     found = together([1], replace(PLAN, budget_seconds=0.0, min_rounds=2))
     assert found["b1"].measurement is not None
     assert [len(r.blocks) for r in found["b1"].measurement.replicates] == [2, 2]
+
+
+def test_what_the_reference_notes_is_in_the_parity(world: World) -> None:
+    """Why something was not looked at: the builder knows it, the worker does not."""
+    item = ready(1)
+    noted = replace(item, reference_content={**item.reference_content, "notes": ["no accuracy: why"]})
+    found = rounds.measure_together([noted], Settings(PLAN, ParityPlan(), "s"), Watcher())[item.case.id]
+    assert found.parity == replace(PARITY, notes=("no accuracy: why",))
 
 
 def test_an_interrupt_finishes_what_is_in_hand_and_begins_no_other(world: World) -> None:

@@ -5,8 +5,8 @@ files and folders are passed over, and a folder without an image of its own is n
 
 Which number a class has is said by the model's own labels (`id2label` in its config.json): there is an
 accuracy where every class is one of them, word for word. Labels without names (LABEL_0 ...) stand for the
-sorted names of the classes, if there are as many. Otherwise there is no accuracy, and no error: pictures may
-well be fed to a model that was trained on other classes.
+sorted names of the classes, if there are as many. Otherwise there is no accuracy, a note in the record, and
+no error: pictures may well be fed to a model that was trained on other classes.
 """
 
 from __future__ import annotations

@@ -274,6 +274,7 @@ def details(row: Row) -> list[tuple[str, str]]:
         ("max rel error", error(row["max_rel_error"])),
         ("fp32 noise floor", error(row["noise_floor"])),
         ("parity", row["parity_reasons"]),
+        ("note", row["notes"]),
         ("nodes", row["nodes"]),
         ("hub commit", row["commit"]),
         ("artifact SHA-256", row["artifact_sha256"]),
