@@ -72,8 +72,8 @@ def test_what_is_no_local_path_is_left_as_it_is(text: str) -> None:
 
 
 def test_a_local_path_is_taken_from_the_suite() -> None:
-    assert local.located("./base", Path("/work/suites")) == "/work/suites/base"
-    assert local.located("../base", Path("/work/suites")) == "/work/base"
+    assert local.located("./base", Path("/data/suites")) == "/data/suites/base"
+    assert local.located("../base", Path("/data/suites")) == "/data/base"
 
 
 @pytest.mark.parametrize(
