@@ -17,18 +17,31 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import cache, partial, wraps
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from benchbox import arrays, gradient, hub, plugins
 from benchbox.cache import Cache, Entry, hash_file
-from benchbox.contract import ExportJob, Feeds, Host, Module, Outputs, PassJob, Run, Sample, Split, TensorSpec
+from benchbox.contract import (
+    ExportJob,
+    Feeds,
+    Host,
+    Module,
+    Outputs,
+    PassJob,
+    Run,
+    Sample,
+    Split,
+    TensorSpec,
+    length,
+)
 from benchbox.errors import StageError, named_line
 from benchbox.process import Handler, Message
 from benchbox.schema import Artifact, Case, Dataset, Model, Step, digest
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Shape = Mapping[str, int]
 
@@ -37,14 +50,28 @@ Shape = Mapping[str, int]
 EXAMPLE_BATCH = 2
 UNSEEN_BATCH = 3
 
-# What an image processor of transformers makes, and where a model keeps its settings.
-_PIXELS, _PROCESSOR = "pixel_values", "preprocessor_config.json"
+# What an image processor of transformers makes.
+_PIXELS = "pixel_values"
 
 
+def _readable(key: Callable[P, T]) -> Callable[P, T]:
+    """The function, which raises StageError where the files that a key is made of cannot be read."""
+
+    @wraps(key)
+    def read(*args: P.args, **named: P.kwargs) -> T:
+        try:
+            return key(*args, **named)
+        except (OSError, ValueError) as error:
+            raise StageError(f"what it is built from cannot be read: {named_line(error)}") from error
+
+    return read
+
+
+@_readable
 def artifact_keys(case: Case, host: Host, folder: Path = Path()) -> tuple[str, ...]:
     """The content address of what each step of the path makes; paths that share a prefix share keys.
 
-    `folder` is that of the suite, here and below.
+    `folder` is that of the suite, here and below. Raises StageError where a file cannot be read.
     """
     keys = [digest([*_export_inputs(case, folder), *_step_inputs("exporters", case.path[0], host)])]
     for step in case.path[1:]:
@@ -53,6 +80,7 @@ def artifact_keys(case: Case, host: Host, folder: Path = Path()) -> tuple[str, .
     return tuple(keys)
 
 
+@_readable
 def reference_key(case: Case, samples: int, directions: int = 0, folder: Path = Path()) -> str:
     """The content address of the reference outputs for a case's model, inputs and shape, and of its
     derivatives along so many directions of the input."""
@@ -68,14 +96,6 @@ def reference_key(case: Case, samples: int, directions: int = 0, folder: Path = 
             *_dataset_inputs(case.dataset, folder),
         ]
     )
-
-
-def known(key: Callable[[], T]) -> T:
-    """A key, or several. Raises StageError where the files that it is made of cannot be read."""
-    try:
-        return key()
-    except (OSError, ValueError) as error:
-        raise StageError(f"what it is built from cannot be read: {named_line(error)}") from error
 
 
 def artifact_of(entry: Entry) -> Artifact:
@@ -194,7 +214,7 @@ def _export(case: Case, written: Step, folder: Path) -> Mapping[str, Any]:
         options=plugins.options(exporter, step.options),
     )
     facts = exporter.export(job, folder)
-    commits = {source: hub.commit(source) for source, _ in _of_hub(case.model) if hub.commit(source)}
+    commits = {source: found for source, _ in _of_hub(case.model) if (found := hub.commit(source))}
     return {
         "kind": exporter.PRODUCES,
         "steps": [asdict(written)],
@@ -376,7 +396,7 @@ def _stream(case: Case, split: Split, shapes: Sequence[Shape]) -> Iterator[_Batc
     options = plugins.options(dataset, case.dataset.options)
     count = sum(shape["batch"] for shape in shapes)
     samples = dataset.samples(options, count=count, split=split, seed=case.model.seed)
-    ids = _label_ids(case) if split == "parity" else {}  # elsewhere nobody reads labels
+    ids = _label_ids(case, _classes(case)) if split == "parity" else {}  # elsewhere nobody reads labels
     for shape in shapes:
         taken = list(islice(samples, shape["batch"]))
         yield _Batch(_feeds(case, taken, shape), _labels(taken, ids))
@@ -395,29 +415,20 @@ def _feeds(case: Case, samples: Sequence[Sample], shape: Shape) -> Feeds:
 
 def _require_shape(model: Model, spec: TensorSpec, seen: Sequence[int], shape: Shape) -> None:
     """Raises StageError where an input is not of the size that the suite asks for and the report will say."""
-    wanted = tuple(_length(axis, shape) for axis in spec.axes)
+    wanted = tuple(length(axis, shape) for axis in spec.axes)
     if len(wanted) == len(seen) and all(w in (s, None) for w, s in zip(wanted, seen, strict=True)):
         return
     takes = [axis if size is None else size for axis, size in zip(spec.axes, wanted, strict=True)]
     reason = ""
     if model.weights == "pretrained" and spec.name == _PIXELS:
         reason = (
-            f": so makes it the model's own image processor. Mend size or do_resize in the {_PROCESSOR} of "
-            f"{model.source}, or change what is under inputs"
+            ": so makes it the model's own image processor. Mend size or do_resize in the "
+            f"{hub.PROCESSOR} of {model.source}, or change what is under inputs"
         )
     raise StageError(
         f"the input {spec.name} is {' x '.join(map(str, seen))}, "
         f"and {model.family} takes {' x '.join(map(str, takes))}{reason}"
     )
-
-
-def _length(axis: int | str, shape: Shape) -> int | None:
-    """The size of an axis, that of `past + sequence` the sum of both; None for a name that has no size."""
-    if isinstance(axis, int):
-        return axis
-    parts = [shape.get(part.strip()) for part in axis.split("+")]
-    known = [part for part in parts if part is not None]
-    return sum(known) if len(known) == len(parts) else None
 
 
 def _classes(case: Case) -> tuple[str, ...]:
@@ -430,9 +441,8 @@ def _classes(case: Case) -> tuple[str, ...]:
     return classes(plugins.options(dataset, case.dataset.options))
 
 
-def _label_ids(case: Case) -> Mapping[str, int]:
-    """The model's index of each class that the dataset has a name for; empty where one of them is unknown."""
-    names = _classes(case)
+def _label_ids(case: Case, names: tuple[str, ...]) -> Mapping[str, int]:
+    """The model's index of each of the dataset's classes; empty where one of them is unknown."""
     if not names:
         return {}
     ids: Mapping[str, int] = plugins.load("models", case.model.family).label_ids(case.model, names)
@@ -442,7 +452,7 @@ def _label_ids(case: Case) -> Mapping[str, int]:
 def _notes(case: Case) -> list[str]:
     """Why there is no accuracy, where the dataset has classes."""
     names = _classes(case)
-    if not names or _label_ids(case):
+    if not names or _label_ids(case, names):
         return []
     shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
     return [f"no accuracy: the classes of {case.dataset.word} ({shown}) are not the labels of the model"]

@@ -447,14 +447,12 @@ class Builder:
 
     def reference(self, case: Case, samples: int, directions: int = 0) -> Entry:
         """The reference's entry, from the cache or built now."""
-        key = build.known(lambda: build.reference_key(case, samples, directions, self._folder))
-        found = self._cache.find(key)
+        found = self._cache.find(build.reference_key(case, samples, directions, self._folder))
         return found or self._ask("reference", case, {"samples": samples, "directions": directions})
 
     def artifact(self, case: Case) -> Entry:
         """The artifact's entry, from the cache or built now."""
-        keys = build.known(lambda: build.artifact_keys(case, self._host, self._folder))
-        found = self._cache.find(keys[-1])
+        found = self._cache.find(build.artifact_keys(case, self._host, self._folder)[-1])
         return found or self._ask("artifact", case, {"cpu_features": sorted(self._host.cpu_features)})
 
     def _ask(self, verb: str, case: Case, content: Mapping[str, Any]) -> Entry:

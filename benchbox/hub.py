@@ -14,6 +14,7 @@ from benchbox.errors import StageError, first_line
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
+PROCESSOR = "preprocessor_config.json"
 
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w.-]+(/[\w.-]+)*)?", re.ASCII)
 
@@ -27,8 +28,8 @@ def split(source: str) -> tuple[str, str | None]:
     """What `from_pretrained` takes: the name, and the commit where it is known, else the revision."""
     if not is_id(source):
         return source, None
-    name, _, revision = source.partition("@")
-    return name, commit(source) or revision or None
+    name, revision = _parts(source)
+    return name, commit(source) or revision
 
 
 def commit(source: str) -> str:
@@ -40,9 +41,9 @@ def commit(source: str) -> str:
         from huggingface_hub.errors import HFValidationError
     except ImportError:
         return ""
-    name, _, revision = source.partition("@")
+    name, revision = _parts(source)
     try:
-        found = (try_to_load_from_cache(name, file, revision=revision or None) for file in (CONFIG, ADAPTER))
+        found = (try_to_load_from_cache(name, file, revision=revision) for file in (CONFIG, ADAPTER))
         return next((Path(path).parent.name for path in found if isinstance(path, str)), "")
     except HFValidationError:
         return ""
@@ -57,8 +58,13 @@ def fetch(source: str, file: str) -> None:
         return
     from huggingface_hub import hf_hub_download
 
-    name, _, revision = source.partition("@")
+    name, revision = _parts(source)
     try:
-        hf_hub_download(name, file, revision=revision or None)
+        hf_hub_download(name, file, revision=revision)
     except (OSError, ValueError) as error:
         raise StageError(f"{source!r} cannot be had from the hub: {first_line(error)}") from error
+
+
+def _parts(source: str) -> tuple[str, str | None]:
+    name, _, revision = source.partition("@")
+    return name, revision or None

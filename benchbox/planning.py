@@ -142,7 +142,7 @@ def _planned(
         hint = why_not.hint if isinstance(why_not, Unavailable) else ""
         return Planned(case, (False,) * len(case.path), why_not.reason, hint, is_baseline)
     try:
-        keys = build.known(lambda: build.artifact_keys(case, place.host, place.folder))
+        keys = build.artifact_keys(case, place.host, place.folder)
     except StageError as error:
         return Planned(case, (False,) * len(case.path), error.reason, "", is_baseline)
     return Planned(case, tuple(place.cache.has(key) for key in keys), "", "", is_baseline)

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchbox import contract
 from benchbox.contract import Array, Feeds, Sample, TensorSpec
 from benchbox.errors import StageError
 
@@ -65,16 +66,14 @@ def draw(
 
 def length(spec: TensorSpec, axis: int | str, shape: Mapping[str, int]) -> int:
     """The size of an axis; that of `past + sequence` is the sum of both."""
-    if isinstance(axis, int):
-        return axis
-    parts = [part.strip() for part in axis.split("+")]
-    for part in parts:
-        if part not in shape:
-            raise StageError(
-                f"the input {spec.name} has the axis {part!r}, and the suite gives it no size: "
-                f"write config: {{sizes: {{{part}: [16, 11]}}}} under the model"
-            )
-    return sum(shape[part] for part in parts)
+    found = contract.length(axis, shape)
+    if found is None:
+        part = next(part for part in contract.parts(axis) if part not in shape)
+        raise StageError(
+            f"the input {spec.name} has the axis {part!r}, and the suite gives it no size: "
+            f"write config: {{sizes: {{{part}: [16, 11]}}}} under the model"
+        )
+    return found
 
 
 def _pair(name: str, value: Any) -> tuple[int, int]:

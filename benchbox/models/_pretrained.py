@@ -15,8 +15,6 @@ from benchbox.schema import Model
 IMAGENET: Mapping[str, Any] = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 """How the image processors of models trained on ImageNet normalise: mean and deviation of its colours."""
 
-_PROCESSOR = "preprocessor_config.json"
-
 
 def quiet() -> None:
     """Keeps transformers' progress bars and advice off stderr, where failures are looked for."""
@@ -245,10 +243,10 @@ def _own_processor(model: Model) -> Any:
             name, revision=revision, trust_remote_code=model.trust_remote_code
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if Path(name).is_dir() and not (Path(name) / _PROCESSOR).is_file():
+        if Path(name).is_dir() and not (Path(name) / hub.PROCESSOR).is_file():
             raise StageError(
-                f"{name} has no {_PROCESSOR}, so nobody knows how to make its images ready. Save the model's "
-                "image processor there too, with its save_pretrained"
+                f"{name} has no {hub.PROCESSOR}, so nobody knows how to make its images ready. Save the "
+                "model's image processor there too, with its save_pretrained"
             ) from error
         raise StageError(
             f"the image processor of {model.source!r} cannot be had: {first_line(error)}"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchbox import graphs
-from benchbox.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
+from benchbox.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec, parts
 from benchbox.errors import StageError
 from benchbox.models import _declared, _onnx
 from benchbox.schema import Model, Weights
@@ -113,7 +113,7 @@ def _signature(file: Path, batch: str | None, sizes: frozenset[str], _modified_n
 
 def _require_declared(model: Model, found: Signature) -> None:
     """What the config speaks of is in the file. Raises StageError."""
-    named = {part.strip() for s in found.inputs for axis in s.dynamic.values() for part in axis.split("+")}
+    named = {part for spec in found.inputs for axis in spec.axes for part in parts(axis)}
     for what, given, known in (
         ("axis", model.config.get("sizes", {}), named - {"batch"}),
         ("input", model.config.get("ranges", {}), {spec.name for spec in found.inputs}),
