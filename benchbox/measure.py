@@ -70,6 +70,14 @@ def time_block(call: Callable[[], object], *, seconds: float, clock: Clock = clo
                 return Timing(started, first, tuple(latencies))
 
 
+def time_call(call: Callable[[], object], *, clock: Clock = clock_ns) -> Timing:
+    """One call, as the first of a block that has no other."""
+    with _without_collector():
+        started = clock()
+        call()
+        return Timing(started, clock() - started, ())
+
+
 def settled(medians: Sequence[float], *, tolerance: float = 0.05) -> bool:
     """Whether the last two blocks neither fall by more than `tolerance` nor rise by more than it.
 

@@ -78,12 +78,18 @@ class Worker:
         }
 
     def warm_up(self, message: Message) -> Mapping[str, Any]:
-        """Blocks until two readings in a row agree within 5 %, or `at_most_seconds` are over."""
+        """Blocks until two readings in a row agree within 5 %, or `at_most_seconds` are over.
+
+        Of a model whose calls are longer than a block every call is a reading, and after the first block one
+        more is made at a time.
+        """
         watch = measure.Stopwatch.start()
+        block_seconds = message["block_seconds"]
         blocks: list[Block] = []
         readings: list[float] = []
         while not measure.settled(readings) and not (blocks and watch.seconds() > message["at_most_seconds"]):
-            blocks.append(self._block(len(blocks), message["block_seconds"]))
+            slow = bool(readings) and readings[-1] > block_seconds * 1e9
+            blocks.append(self._block(len(blocks), None if slow else block_seconds))
             readings += _readings(blocks[-1])
         return {"blocks": [asdict(b) for b in blocks], "settled": measure.settled(readings)}
 
@@ -129,9 +135,13 @@ class Worker:
             cache=Path(message["compiled"]),
         )
 
-    def _block(self, index: int, seconds: float) -> Block:
+    def _block(self, index: int, seconds: float | None) -> Block:
+        """A block that lasts so long; a single call where it is None."""
         before = environment.counters()
-        timing = measure.time_block(self._call, seconds=seconds)
+        if seconds is None:
+            timing = measure.time_call(self._call)
+        else:
+            timing = measure.time_block(self._call, seconds=seconds)
         noise = environment.noise_between(before, environment.counters())
         measure.rest()
         return Block(
@@ -229,9 +239,9 @@ def _label(shape: Mapping[str, int]) -> str:
 
 
 def _readings(block: Block) -> list[float]:
-    """What a warm-up block says: its median; of a slow model, whose block is two calls, both calls."""
-    if len(block.latencies_ns) == 1:
-        return [block.first_ns, block.latencies_ns[0]]
+    """What a warm-up block says: its median; of a slow model, whose block is one or two calls, each."""
+    if len(block.latencies_ns) <= 1:
+        return [block.first_ns, *block.latencies_ns]
     return [median(block.latencies_ns)]
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import cases
-from benchbox import arrays
+from benchbox import arrays, measure
 from benchbox.errors import StageError, Unavailable
 from benchbox.process import Child, Limits
 from benchbox.rounds import Ready
@@ -145,6 +146,28 @@ def test_warming_up_ends_when_it_has_settled_or_its_time_is_over(worker: Child) 
     assert isinstance(warm["settled"], bool)
 
 
+def test_a_slow_model_warms_up_one_call_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third call is 10 % below the second, and the fourth agrees with it: there is no fifth."""
+    durations = iter([3200, 2900, 2600, 2500, 2500, 2500])
+    now = 0
+
+    def call() -> None:
+        nonlocal now
+        now += next(durations)
+
+    for name in ("time_block", "time_call"):
+        monkeypatch.setattr(measure, name, partial(getattr(measure, name), clock=lambda: now))
+    slow = Worker()
+    slow._call = call
+    warm = slow.warm_up({"at_most_seconds": 60.0, "block_seconds": 1e-7})
+    assert [(b["first_ns"], b["latencies_ns"]) for b in warm["blocks"]] == [
+        (3200, (2900,)),
+        (2600, ()),
+        (2500, ()),
+    ]
+    assert warm["settled"]
+
+
 def test_memory_grows_from_idle_to_loaded_to_peak(worker: Child) -> None:
     memory = worker.ask("memory")
     assert 10 * MIB < memory["idle_bytes"] < memory["loaded_bytes"] <= memory["peak_bytes"]
@@ -266,7 +289,7 @@ def test_arrays_with_objects_in_them_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("first", "latencies", "readings"),
-    [(9, (5,), [9, 5]), (9, (5, 7, 6), [6]), (9, (5, 8), [6.5])],
+    [(9, (5,), [9, 5]), (9, (), [9]), (9, (5, 7, 6), [6]), (9, (5, 8), [6.5])],
 )
 def test_a_slow_model_is_read_call_by_call(
     first: int, latencies: tuple[int, ...], readings: list[float]
