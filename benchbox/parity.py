@@ -161,7 +161,8 @@ def _relative(error: Array, magnitude: Array) -> float | None:
 def _worst_cosine(reference: Array, candidate: Array) -> float | None:
     """The least cosine over samples (rows), over the elements where both are finite.
 
-    Rows that are zero in both have none, and are left out; None where only the reference is zero.
+    Rows that are zero in both have none, and are left out; None where only the reference is zero. Equal rows
+    have 1, which their quotient misses by the rounding of its norms.
     """
     import numpy as np
 
@@ -175,7 +176,8 @@ def _worst_cosine(reference: Array, candidate: Array) -> float | None:
     if not len(ref) or not ref.any(axis=1).all():
         return None
     dots = np.einsum("ij,ij->i", ref, cand)
-    return float(min(1.0, np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0).min()))
+    cosines = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
+    return float(min(1.0, np.where((ref == cand).all(axis=1), 1.0, cosines).min()))
 
 
 def _sqnr_db(reference: Array, error: Array) -> float | None:
