@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -19,6 +20,9 @@ import typer
 from typer.core import TyperGroup
 
 from benchbox.errors import BenchboxError, UsageError
+
+# Of a report of several runs, whose folder is called by all of them; a file system takes 255 bytes.
+_LONGEST_NAME = 200
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -205,7 +209,7 @@ def report(
     from benchbox import frame
 
     loaded = frame.load_results(*runs)
-    folder = out or Path("reports") / "+".join(results.name for results in loaded.results)
+    folder = out or Path("reports") / _joined([results.name for results in loaded.results])
     _show_results(loaded, frame.write_reports(loaded, folder))
 
 
@@ -441,11 +445,21 @@ def _show_finished(finished: Finished) -> None:
         _say_how_to_continue(folder)
 
 
+def _joined(names: Sequence[str]) -> str:
+    """A folder's name for a report of these runs."""
+    from benchbox.schema import digest
+
+    joined = "+".join(name.replace("/", "-") for name in names)
+    if len(names) == 1 or len(joined) <= _LONGEST_NAME:
+        return joined
+    return f"{names[0].replace('/', '-')[:100]}+{len(names) - 1}-more-{digest(names)[:6]}"
+
+
 def _show_results(runs: Runs, reports: Sequence[Path]) -> None:
     """The final table, why rows are not ok, where everything is, and what to type next."""
     from benchbox import tables
 
-    numbers = runs.reading_order()[: tables.MOST_ROWS]
+    numbers = _shown(runs, tables.MOST_ROWS)
     shown = runs.table.iloc[numbers].to_dict("records")
     cases = {values["case_id"]: runs.record(row).case for row, values in zip(numbers, shown, strict=True)}
     advised = {row for choice in runs.recommend() for row in choice.rows}
@@ -462,6 +476,16 @@ def _show_results(runs: Runs, reports: Sequence[Path]) -> None:
             typer.echo(f"warning: {results.folder}: {tables.clean(results.damage)}", err=True)
     _show_lines(tables.places([results.folder for results in runs.results], reports))
     _show_lines(tables.next_steps(_commands([members[0] for members, _ in alike], reports)))
+
+
+def _shown(runs: Runs, most: int) -> list[int]:
+    """The first rows in reading order; of a group that is cut also what is recommended."""
+    order = runs.reading_order()
+    keys = list(zip(runs.table["run"], runs.table["group"], strict=True))
+    groups = {keys[row] for row in order[:most]}
+    recommended = (choice.rows for choice in runs.recommend() if (choice.run, choice.group) in groups)
+    first = {*order[:most], *chain.from_iterable(recommended)}
+    return [row for row in order if row in first]
 
 
 def _commands(records: Sequence[Record], reports: Sequence[Path]) -> list[str]:

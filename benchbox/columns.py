@@ -212,7 +212,11 @@ def _of_parity(parity: Parity) -> Cells:
         for o in parity.outputs
     ]
     largest, mean, relative, cosines, ratios, nans, infs = zip(*taken, strict=True) if taken else _NO_OUTPUTS
-    # An output without any error has no ratio to offer.
+    # An output without any error has no ratio to offer, nor an angle where it is zero in both.
+    same = [
+        o.cosine is None and o.max_abs_error == 0 and not (o.nan_count or o.inf_count) for o in parity.outputs
+    ]
+    cosines = tuple([cosine for cosine, left_out in zip(cosines, same, strict=True) if not left_out])
     ratios = tuple([ratio for ratio, error in zip(ratios, largest, strict=True) if error != 0])
     return (
         _worst(largest, max),

@@ -5,16 +5,18 @@ The same numbers as `stats` gives for one case, over flat arrays: a hundred thou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
 from benchbox import stats
 from benchbox.calls import Calls
 from benchbox.schema import Measurement
-from benchbox.stats import Floats, Ints
+from benchbox.stats import Centres, Floats, Ints
 
 Bounds = tuple[Floats, Floats, Floats]
 """Low, point, high: one value a case or a pair each; NaN where there is none."""
@@ -106,12 +108,38 @@ def ratios(timings: Timings, ours: Ints, theirs: Ints, confidence: Floats) -> Bo
 
     Blocks are paired by replicate and round; a round that only one of the two has is left out.
     """
+    return stats.ratio_intervals(*_log_ratios(timings, ours, theirs), ours.size, confidence)
+
+
+def ratios_of_ratios(
+    timings: Timings, new: tuple[Ints, Ints], old: tuple[Ints, Ints], confidence: Floats
+) -> Bounds:
+    """(case / its baseline) of `new[i]` over that of `old[i]`, for every i (`stats.independent_ratio`).
+
+    For cases that took turns with a baseline each, and not with each other. Both sides are cases and, in the
+    second array, their baselines.
+    """
+    sides = [_centres_of_ratios(timings, *side) for side in (new, old)]
+    found = [stats.independent_ratio(a, b, c) for a, b, c in zip(*sides, confidence.tolist(), strict=True)]
+    nothing = (math.nan, math.nan, math.nan)
+    bounds = [nothing if one is None else (one.low, one.point, one.high) for one in found]
+    low, point, high = np.array(bounds, dtype=np.float64).reshape(-1, 3).T
+    return low, point, high
+
+
+def _centres_of_ratios(timings: Timings, ours: Ints, theirs: Ints) -> list[Centres]:
+    log_ratios, rounds, owner = _log_ratios(timings, ours, theirs)
+    found = stats.calm_centres(log_ratios, rounds, owner)
+    ends = np.searchsorted(owner, np.arange(ours.size + 1)).tolist()
+    return [Centres(found.values[a:b], found.variances[a:b]) for a, b in pairwise(ends)]
+
+
+def _log_ratios(timings: Timings, ours: Ints, theirs: Ints) -> tuple[Floats, Ints, Ints]:
+    """A value a round, how many rounds each process pair has, and whose it is."""
     pair, mine, other = _paired_blocks(timings, ours, theirs)
     log_medians = timings.log_medians
-    differences = log_medians[mine] - log_medians[other]
     rounds = _runs(pair, timings.replicate[mine])
-    owner = pair[np.cumsum(rounds) - rounds]
-    return stats.ratio_intervals(differences, rounds, owner, ours.size, confidence)
+    return log_medians[mine] - log_medians[other], rounds, pair[np.cumsum(rounds) - rounds]
 
 
 def _paired_blocks(timings: Timings, ours: Ints, theirs: Ints) -> tuple[Ints, Ints, Ints]:

@@ -333,7 +333,7 @@ class _Work:
         for sitting in rounds.sittings(group, baseline, self._memory_budget_bytes()):
             if self.interrupt.asked:
                 return
-            session = f"{self.book.name}/{sitting[-1].case.id}"
+            session = f"{self.book.name}/{measure.now():%Y%m%dT%H%M%S.%f}"  # a run that goes on sits anew
             compared_with = baseline.case.id if baseline else ""
             settings = rounds.Settings(
                 self.suite.measure, self.suite.parity, session, compared_with, self.suite.folder

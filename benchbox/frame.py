@@ -5,8 +5,9 @@ Everything comes from results/ alone. Nothing is rounded here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -206,7 +207,7 @@ class Runs:
             "run": _repeated([run.name for run in self.results], of_run),
             "machine": _repeated([run.environment.machine for run in self.results], of_run),
         }
-        timed = self._timing_columns(identity, fixed)
+        timed = self._timing_columns(fixed)
         found = self._found
         frame = pd.DataFrame({**identity, **fixed, **timed, **found.sizes, **found.metrics, **found.nodes})
         names = [str(name) for name in frame.columns]
@@ -215,12 +216,12 @@ class Runs:
         types = dict.fromkeys(floats, "float64") | dict.fromkeys(counts, "Int64")
         return frame.astype(types)[_in_order(names)]
 
-    def _timing_columns(self, identity: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    def _timing_columns(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
         size = len(self._all.case_ids)
         both = np.concatenate([self._confidence, self._confidence])
         low, point, high = (bound[:size] for bound in comparison.medians(self._timings, both))
         spread = comparison.spread(self._timings)
-        ratio_low, ratio, ratio_high = self._ratios_to_baseline(identity)
+        ratio_low, ratio, ratio_high = self._ratios_to_baseline()
         batch = np.array(fixed["batch"], dtype=np.float64)
         return {
             "p50_ms": point / 1e6,
@@ -241,9 +242,9 @@ class Runs:
             "verdict": self._verdicts((ratio_low, ratio, ratio_high)),
         }
 
-    def _ratios_to_baseline(self, identity: Mapping[str, Any]) -> Bounds:
+    def _ratios_to_baseline(self) -> Bounds:
         """NaN where there is no baseline that was measured in the same rounds, and for itself."""
-        theirs = self._baselines(list(zip(identity["run"], identity["group"], strict=True)))
+        theirs = self._baselines
         ours = np.flatnonzero(theirs >= 0)
         pairs = comparison.ratios(self._timings, ours, theirs[ours], self._confidence[ours])
         bounds = []
@@ -253,8 +254,10 @@ class Runs:
             bounds.append(column)
         return bounds[0], bounds[1], bounds[2]
 
-    def _baselines(self, groups: Sequence[tuple[str, str]]) -> Ints:
+    @cached_property
+    def _baselines(self) -> Ints:
         """For each record the position of its baseline's measurement in `_timings`, or -1."""
+        groups = list(zip(self._run_names, self._all.groups, strict=True))
         sessions, beside = self._all.sessions, self._all.companion_sessions
         baselines, outcomes = self._all.baselines, self._all.outcomes
         own = {
@@ -289,27 +292,68 @@ class Runs:
         frame = self._frame
         keys = list(zip(frame["run"], frame["group"], strict=True))
         members: dict[tuple[str, str], list[int]] = {key: [] for key in keys}
-        p50, outcomes = frame["p50_ms"].to_numpy(), self._all.outcomes
-        for number in np.argsort(p50, kind="stable"):
-            if outcomes[number] == "ok" and not np.isnan(p50[number]):
-                members[keys[number]].append(int(number))
-        pairs = [(rows[0], rival) for rows in members.values() for rival in rows[1:]]
-        beaten = self._beaten(pairs)
+        for number in self._fastest_first():
+            members[keys[number]].append(number)
+        fit = {key: self._never_proven_slower(rows) for key, rows in members.items()}
+        beaten = self._beaten([(rows[0], rival) for rows in fit.values() for rival in rows[1:]])
         return tuple(
             Recommendation(run, group, tuple(rows[:1] + [r for r in rows[1:] if r not in beaten]))
-            for (run, group), rows in members.items()
+            for (run, group), rows in fit.items()
         )
 
+    def _fastest_first(self) -> list[int]:
+        """The rows that agree and were timed: by the ratio to the baseline, as each took turns with it.
+
+        Where a row of the group has none, all of the group are taken by their latencies.
+        """
+        p50, ratio = self._frame["p50_ms"].to_numpy(), self._frame["ratio"].to_numpy()
+        outcomes, baselines = self._all.outcomes, self._all.baselines
+        groups = list(zip(self._run_names, self._all.groups, strict=True))
+        timed = [n for n, outcome in enumerate(outcomes) if outcome == "ok" and not np.isnan(p50[n])]
+        lacking = {groups[n] for n in timed if np.isnan(ratio[n]) and not baselines[n]}
+
+        def time_taken(row: int) -> float:
+            if groups[row] in lacking:
+                return float(p50[row])
+            return 1.0 if baselines[row] else float(ratio[row])
+
+        return sorted(timed, key=time_taken)
+
+    def _never_proven_slower(self, rows: Sequence[int]) -> list[int]:
+        """Those of a group that are not slower than its baseline; the baseline where none is faster."""
+        verdicts, baselines = self._words, self._all.baselines
+        faster = any(verdicts[row] == "faster" for row in rows)
+        left = [row for row in rows if not (faster if baselines[row] else verdicts[row] == "slower")]
+        return left or list(rows)  # the baseline's own record is not here
+
+    @cached_property
+    def _words(self) -> list[str]:
+        words: list[str] = self._frame["verdict"].tolist()
+        return words
+
     def _beaten(self, pairs: Sequence[tuple[int, int]]) -> set[int]:
-        """The rivals that the fastest of their group is proven to be faster than."""
-        sessions = self._all.sessions
-        together = [pair for pair in pairs if sessions[pair[0]] == sessions[pair[1]]]
-        if not together:
+        """The rivals that the fastest of their group is proven to be faster than.
+
+        Those that took no turns with each other are compared by their ratios to their own baselines.
+        """
+        if not pairs:
             return set()
-        ours, theirs = np.array(together, dtype=np.int64).T
-        bounds = comparison.ratios(self._timings, ours, theirs, self._confidence[ours])
-        words = stats.verdicts(*bounds, self._margin[ours])
-        return {rival for (_, rival), word in zip(together, words, strict=True) if word == "faster"}
+        sessions, theirs = self._all.sessions, self._baselines
+        ours, rivals = np.array(pairs, dtype=np.int64).T
+        together = np.array([sessions[one] == sessions[other] for one, other in pairs])
+        apart = ~together & (theirs[ours] >= 0) & (theirs[rivals] >= 0)
+        a, b = ours[together], rivals[together]
+        c, d = ours[apart], rivals[apart]
+        confidence, margin = self._confidence, self._margin
+        words = [
+            *stats.verdicts(*comparison.ratios(self._timings, a, b, confidence[a]), margin[a]),
+            *stats.verdicts(
+                *comparison.ratios_of_ratios(self._timings, (c, theirs[c]), (d, theirs[d]), confidence[c]),
+                margin[c],
+            ),
+        ]
+        judged = [*b.tolist(), *d.tolist()]
+        return {rival for rival, word in zip(judged, words, strict=True) if word == "faster"}
 
 
 # What a size, a metric or a provider cannot be called: all columns that every table has.
@@ -317,13 +361,36 @@ RESERVED = frozenset((*_OWN, *columns.NAMES))
 
 
 def load_results(*folders: str | Path) -> Runs:
-    """What the results folders hold. Raises StoreError where one of them is none."""
+    """What the results folders hold, each of them once. Raises StoreError where one of them is none.
+
+    Of folders with the same name, `main/run` and `branch/run`, the runs are called by as much of their paths
+    as tells them apart.
+    """
     gathered, reader = Gathered(), lines.Reader()
     with store.without_collecting():
-        results = tuple(store.browse(Path(folder), gathered.add, reader) for folder in folders)
+        found = [store.browse(folder, gathered.add, reader) for folder in _each_once(folders)]
+    names = _told_apart([results.folder for results in found])
+    results = tuple(replace(each, name=name) for each, name in zip(found, names, strict=True))
     if len(gathered.case_ids) > sum(len(run.records) for run in results):
         return Runs(results)  # a case was recorded twice: what counts is gathered when it is asked for
     return Runs(results, gathered)
+
+
+def _each_once(folders: Sequence[str | Path]) -> list[Path]:
+    return list({Path(folder).resolve(): Path(folder) for folder in reversed(folders)}.values())[::-1]
+
+
+def _told_apart(folders: Sequence[Path]) -> list[str]:
+    """The last part of each path, and as many before it as it takes until no two are the same."""
+    paths = [Path(os.path.abspath(folder)).parts for folder in folders]  # noqa: PTH100 - links keep their name
+    longest = max(map(len, paths), default=1)
+    return ["/".join(path[-_parts_needed(path, paths, longest) :]) for path in paths]
+
+
+def _parts_needed(path: Sequence[str], paths: Sequence[Sequence[str]], longest: int) -> int:
+    others = [other for other in paths if other is not path]
+    ends = range(1, longest)
+    return next((n for n in ends if all(other[-n:] != path[-n:] for other in others)), longest)
 
 
 def recommend(runs: Runs) -> pd.DataFrame:

@@ -143,7 +143,7 @@ def _gradient_violation(error: float | None, most: float | None) -> list[str]:
     if error is None:
         return []
     if not math.isfinite(error):
-        return ["the directional derivatives are not finite"]
+        return ["gradient_error is not finite: the directional derivatives hold NaN or Inf"]
     if most is None or error <= most:
         return []
     return [f"directional derivatives differ by {error:.3g} of the reference's > {most:g}"]

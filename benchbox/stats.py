@@ -209,7 +209,7 @@ def ratio_centres(data: Hierarchy, baseline: Hierarchy) -> Centres:
     pairs = [_log_ratios(ours, theirs) for ours, theirs in zip(data, baseline, strict=False)]
     pairs = [pair for pair in pairs if pair.size]
     rounds = np.array([pair.size for pair in pairs], dtype=np.int64)
-    return _calm_centres(np.concatenate([*pairs, np.empty(0)]), rounds, np.zeros_like(rounds))
+    return calm_centres(np.concatenate([*pairs, np.empty(0)]), rounds, np.zeros_like(rounds))
 
 
 def ratio_intervals(
@@ -220,8 +220,19 @@ def ratio_intervals(
     `log_ratios` has a value a round, the rounds of a process pair and the process pairs of a case one after
     another; `rounds` says how many each process pair has, `owner` which case it belongs to, ascending.
     """
-    found = _calm_centres(log_ratios, rounds, owner)
+    found = calm_centres(log_ratios, rounds, owner)
     return process_intervals(found.values, found.variances, owner, cases, confidence)
+
+
+def calm_centres(log_ratios: Floats, rounds: Ints, owner: Ints) -> Centres:
+    """The log ratio of each process pair, bursts set aside, and what it is uncertain by.
+
+    Arguments as of `ratio_intervals`.
+    """
+    calm = without_bursts(log_ratios, rounds, owner)
+    log_ratios, rounds = log_ratios[calm], _sums(calm, rounds)
+    values = segment_quantiles(log_ratios, rounds, [0.5])[:, 0]
+    return Centres(values, segment_variances_of_medians(log_ratios, rounds))
 
 
 def without_bursts(log_ratios: Floats, rounds: Ints, owner: Ints) -> npt.NDArray[np.bool_]:
@@ -288,7 +299,7 @@ def process_intervals(
         within = np.bincount(owner, variances, cases) / count
         half = _t_quantile(count - 1, confidence) * np.sqrt(np.maximum(between, within) / count)
         low, high = np.exp(mean - half), np.exp(mean + half)
-    unknown = count < 2
+        unknown = (count < 2) | ~(mean + half <= _LARGEST_LOG)  # beyond what a float holds nothing is known
     low[unknown], high[unknown] = np.nan, np.nan
     return low, np.exp(mean), high
 
@@ -332,13 +343,6 @@ def _log_ratios(ours: Sequence[npt.NDArray[Any]], theirs: Sequence[npt.NDArray[A
     """Of the rounds that both have."""
     both = [(a, b) for a, b in zip(ours, theirs, strict=False) if a.size and b.size]
     return np.log([float(np.median(a)) / float(np.median(b)) for a, b in both])
-
-
-def _calm_centres(log_ratios: Floats, rounds: Ints, owner: Ints) -> Centres:
-    calm = without_bursts(log_ratios, rounds, owner)
-    log_ratios, rounds = log_ratios[calm], _sums(calm, rounds)
-    values = segment_quantiles(log_ratios, rounds, [0.5])[:, 0]
-    return Centres(values, segment_variances_of_medians(log_ratios, rounds))
 
 
 def _log_medians(rounds: Sequence[npt.NDArray[Any]]) -> Floats:

@@ -40,14 +40,7 @@ class Results:
     @property
     def damage(self) -> str:
         """What could not be read and why, in a sentence; empty where everything could."""
-        if not self.unreadable:
-            return ""
-        count = len(self.unreadable)
-        text = f"{count:,} line{'s' if count > 1 else ''} of {RECORDS} could not be read"
-        if not self.newer:
-            return text
-        versions = ", ".join(map(str, self.newer))
-        return f"{text}: a newer benchbox wrote schema version {versions}, this one knows {SCHEMA_VERSION}"
+        return _damage(self.unreadable, self.newer)
 
 
 @dataclass(frozen=True)
@@ -119,11 +112,11 @@ def browse(folder: Path, see: Callable[[Record, bytes], str], reader: lines.Read
     return _results(folder, lines.OnDisk(folder / RECORDS, tuple(offsets.values())), damaged)
 
 
-def read_records(path: Path) -> tuple[tuple[Record, ...], tuple[int, ...]]:
-    """The last record of each case in a records file, and the numbers of the lines that are none."""
+def read_records(path: Path) -> tuple[tuple[Record, ...], str]:
+    """The last record of each case in a records file, and what of it could not be read, in a sentence."""
     damaged = _Damaged()
     records = {record.case.id: lines.whole(record) for _, record in _records_of(path, damaged)}
-    return tuple(records.values()), tuple(damaged.numbers)
+    return tuple(records.values()), _damage(damaged.numbers, sorted(damaged.versions))
 
 
 def read_suite(folder: Path) -> Mapping[str, Any]:
@@ -148,6 +141,17 @@ class _Damaged:
         self.numbers.append(line.number)
         if line.newer is not None:
             self.versions.add(line.newer)
+
+
+def _damage(unreadable: Sequence[int], newer: Sequence[int]) -> str:
+    if not unreadable:
+        return ""
+    count = len(unreadable)
+    text = f"{count:,} line{'s' if count > 1 else ''} of {RECORDS} could not be read"
+    if not newer:
+        return text
+    versions = ", ".join(map(str, newer))
+    return f"{text}: a newer benchbox wrote schema version {versions}, this one knows {SCHEMA_VERSION}"
 
 
 def _checked(folder: Path) -> Path:
@@ -187,7 +191,7 @@ def without_collecting() -> Iterator[None]:
 
 def _results(folder: Path, records: Sequence[Record], damaged: _Damaged) -> Results:
     return Results(
-        name=folder.name,
+        name=os.path.basename(os.path.abspath(folder)),  # noqa: PTH100, PTH119 - of `.` too, and of a link
         folder=folder,
         records=records,
         environment=_read_environment(folder / ENVIRONMENT),

@@ -16,6 +16,7 @@ import golden_records as golden
 from benchbox import conductor, environment, store
 from benchbox.conductor import Finished
 from benchbox.errors import StageError, StoreError, UsageError
+from benchbox.frame import load_results
 from benchbox.measure import Stopwatch
 from benchbox.rounds import Measured, Ready
 from benchbox.schema import Case, Suite
@@ -167,6 +168,9 @@ def test_a_case_that_is_done_later_carries_the_baseline_of_its_own_rounds(go: Go
     assert late.companion is not None
     assert late.measurement is not None
     assert late.companion.session == late.measurement.session
+    early = store.load(first.results.folder).records[0].measurement
+    assert early is not None
+    assert early.session != late.measurement.session
     lines = (first.results.folder / store.RECORDS).read_bytes().splitlines(keepends=True)
     assert (lines[0], len(lines)) == (kept, 2)
 
@@ -188,6 +192,8 @@ def test_a_baseline_that_fails_the_second_time_keeps_its_record(
     go(cases.suite(PAIR), notes, resume=first.results.folder)
     assert notes.outcomes() == {"onnx:disable/1": "ok"}
     assert notes.record("onnx:disable/1").companion is None
+    table = load_results(first.results.folder).to_pandas()
+    assert table["ratio"].isna().all()  # it took no turns with the one that was recorded before
     assert (first.results.folder / store.RECORDS).read_bytes().startswith(kept)
     assert len(store.load(first.results.folder).records) == 2
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 from benchbox import plugins
@@ -33,6 +34,10 @@ _GROWTH: Mapping[str, Callable[[Row], Change]] = {
     "size": lambda row: row.size,
 }
 _CERTAIN = ("size",)
+# What every parity that was judged has, unless it is not a number.
+_ALWAYS = ("cosine", "max_abs_error")
+# Of shares: 0.95 - 0.94 is 0.010000000000000009, and no more than a hundredth.
+_ROUNDING = 1e-12
 
 _FORM = re.compile(r"\s*(\w+)(?:\s+(drop))?\s*([<>])\s*(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*(%?)\s*")
 
@@ -88,9 +93,11 @@ def parse(text: str, metrics: Sequence[str]) -> Gate:
     if found is None:
         raise UsageError(_cannot_read(text, metrics))
     name, drop, sign, number, percent = found.groups()
+    if name == "outcome":
+        raise UsageError(f"--fail-on {text!r}: write 'outcome'")
     if name not in _names(metrics):
         raise UsageError(f"--fail-on {text!r}: {plugins.unknown(name, _names(metrics), what='quantity')}")
-    limit = float(number) / 100 if percent else float(number)
+    limit = float(Decimal(number) / 100) if percent else float(number)
     shape = (drop or "", sign, percent)
     forms = _forms(name)
     share = forms is _FORMS["agreement"]
@@ -168,11 +175,12 @@ def _judge(gate: Gate, row: Row) -> tuple[State, str]:
     change = _GROWTH[gate.name](row) if gate.kind == "growth" else row.parity.get(gate.name, Change())
     if gate.kind in ("growth", "drop") and change.before is None:
         return "not judged", ""  # nothing to become worse than
+    if gate.kind != "growth" and _is_no_number(gate.name, row, change):
+        return "failed", f"{gate.name} is not a number"
     if change.after is None:
-        return _judge_absent(gate, row, change)
-    if gate.kind == "growth":
-        return _judge_growth(gate, change)
-    return _judge_value(gate, change.before, change.after)
+        return _judge_absent(row, change)
+    by_growth = gate.kind == "growth"
+    return _judge_growth(gate, change) if by_growth else _judge_value(gate, change.before, change.after)
 
 
 def _judge_outcome(row: Row) -> tuple[State, str]:
@@ -185,14 +193,24 @@ def _judge_outcome(row: Row) -> tuple[State, str]:
     return "failed", f"{before} -> {after}" + (f": {reason}" if reason else "")
 
 
-def _judge_absent(gate: Gate, row: Row, change: Change) -> tuple[State, str]:
-    """Of a quantity that the later run lacks. NaN never passes: parity was judged, and this is no number."""
-    after = row.pair.after
-    if gate.name in ("cosine", "max_abs_error") and after is not None and after.parity is not None:
-        return "failed", f"{gate.name} is not a number"
+def _judge_absent(row: Row, change: Change) -> tuple[State, str]:
+    """Of a quantity that the later run lacks."""
     if change.before is None:
         return "not judged", ""
     return "inconclusive", f"it was not measured: the case is {row.outcome[1]}"
+
+
+def _is_no_number(name: str, row: Row, change: Change) -> bool:
+    """NaN never passes. Errors and metrics of outputs that hold NaN or Inf are those of the rest alone."""
+    parity = row.pair.after.parity if row.pair.after else None
+    if parity is None or (name not in _ALWAYS and change.before is None and change.after is None):
+        return False
+    if any(output.nan_count or output.inf_count for output in parity.outputs):
+        return True
+    if any(reason.startswith(f"{name} is not finite") for reason in parity.reasons):
+        return True
+    same = row.parity["max_abs_error"].after == 0  # all zero in both: there is no angle, and no error
+    return change.after is None and name in _ALWAYS and not same
 
 
 def _judge_growth(gate: Gate, change: Change) -> tuple[State, str]:
@@ -215,6 +233,7 @@ def _judge_value(gate: Gate, before: float | None, after: float) -> tuple[State,
     if gate.kind == "above":
         return ("failed", f"{after:.3g}") if not after <= gate.limit else ("passed", "")
     if gate.kind == "below":
-        return ("failed", f"{after:.6g}") if not after >= gate.limit else ("passed", "")
+        return ("failed", f"{after:.6g}") if not after >= gate.limit - _ROUNDING else ("passed", "")
     fell = (before or 0.0) - after
-    return ("failed", f"fell by {fell:.3g} to {after:.6g}") if not fell <= gate.limit else ("passed", "")
+    kept = fell <= gate.limit + _ROUNDING
+    return ("passed", "") if kept else ("failed", f"fell by {fell:.3g} to {after:.6g}")

@@ -18,14 +18,15 @@ Anchored = Literal["anchored", "anchor", "plain", ""]
 
 @dataclass(frozen=True)
 class Run:
-    """One of the runs that are compared. `environment` is None for a records file that lies alone."""
+    """One of the runs that are compared. `environment` is None for a records file that lies alone, `damage`
+    what of it could not be read."""
 
     letter: str
     name: str
     records: tuple[Record, ...]
     environment: Environment | None
     suite: Mapping[str, Any]
-    unreadable: int = 0
+    damage: str = ""
 
     @property
     def machine(self) -> str:

@@ -47,14 +47,12 @@ def compare(runs: Sequence[str | Path], *, ignore: Collection[str] = (), anchor:
 def load(path: Path, letter: str) -> Run:
     """A results folder; or a file of records, which may lie alone. Raises StoreError."""
     if path.is_file() and not (path.name == store.RECORDS and (path.parent / store.ENVIRONMENT).is_file()):
-        records, unreadable = store.read_records(path)
+        records, damage = store.read_records(path)
         if not records:
-            raise StoreError(f"{path} holds no record that can be read")
-        return Run(letter, path.name, records, None, {}, len(unreadable))
+            raise StoreError(f"{path} holds no record that can be read" + (f": {damage}" if damage else ""))
+        return Run(letter, path.name, records, None, {}, damage)
     found = store.load(path)
-    return Run(
-        letter, found.name, tuple(found.records), found.environment, found.suite, len(found.unreadable)
-    )
+    return Run(letter, found.name, tuple(found.records), found.environment, found.suite, found.damage)
 
 
 def _versus(before: Run, after: Run, ignore: Collection[str], anchor: bool) -> Versus:
@@ -245,7 +243,8 @@ def _verdict(pair: Pair, ratio: Interval | None, anchored: Anchored, margin: flo
 
 def _memory(pair: Pair, sides: Sides, name: str, of: Callable[[Memory], int]) -> Change:
     """Processes are the sample here too: memory differs between them by up to 18 %."""
-    known = _fact(pair, sides, name)
+    both = zip(sides, (pair.before, pair.after), strict=True)  # of a child that failed it is another quantity
+    known = Change(*(side.facts[r.case.id][name] if r and r.measurement else None for side, r in both))
     if pair.before is None or pair.after is None:
         return known
     old, new = (_peaks(record.measurement, of) for record in (pair.before, pair.after))

@@ -45,11 +45,7 @@ def unpaired(versus: Versus) -> tuple[str, ...]:
 
 def unreadable(comparison: Comparison) -> tuple[str, ...]:
     """Records that are missing from the comparison."""
-    return tuple(
-        f"{run.letter}: {run.unreadable} lines of its records could not be read"
-        for run in comparison.runs
-        if run.unreadable
-    )
+    return tuple(f"{run.letter}: {run.damage}" for run in comparison.runs if run.damage)
 
 
 def findings(judgement: Judgement) -> tuple[tuple[str, str, str], ...]:
