@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,12 +67,14 @@ class Readings:
 def take_readings(machine: Environment, look_seconds: float = 0.5, root: Path = environment.ROOT) -> Readings:
     """Looks at the machine; nothing of ours works for `look_seconds`, so that who works is another."""
     processes = _cpu_seconds_by_process()
-    cores = _usage_by_core(look_seconds)
+    before = environment.counters(root)
+    time.sleep(look_seconds)
+    noise = environment.noise_between(before, environment.counters(root))
     return Readings(
         machine=machine,
         available_memory_bytes=environment.available_memory_bytes(root),
-        steal_share=sum(core.steal for core in cores) / len(cores),
-        busy_cores=sum(core.busy for core in cores),
+        steal_share=_share(noise.steal_seconds, look_seconds * environment.visible_cores()),
+        busy_cores=_share(noise.others_cpu_seconds, look_seconds),
         busiest=busiest(processes, _cpu_seconds_by_process(), look_seconds),
         load_average=os.getloadavg()[0],
         turbo=_turbo(root),
@@ -103,24 +106,8 @@ def busiest(
     return tuple(dict.fromkeys(programs))[:3]
 
 
-@dataclass(frozen=True)
-class _Core:
-    """Shares of the time that was looked, each in 0..1."""
-
-    busy: float
-    steal: float
-
-
-def _usage_by_core(look_seconds: float) -> list[_Core]:
-    import psutil
-
-    usable = os.sched_getaffinity(0)
-    percents = psutil.cpu_times_percent(interval=look_seconds, percpu=True)
-    return [
-        _Core(busy=(100 - p.idle - p.iowait - p.steal) / 100, steal=p.steal / 100)
-        for number, p in enumerate(percents)
-        if number in usable
-    ]
+def _share(seconds: float | None, of_seconds: float) -> float | None:
+    return None if seconds is None else seconds / of_seconds
 
 
 def _cpu_seconds_by_process() -> dict[tuple[int, str], float]:

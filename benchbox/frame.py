@@ -209,12 +209,16 @@ class Runs:
         }
         timed = self._timing_columns(fixed)
         found = self._found
-        frame = pd.DataFrame({**identity, **fixed, **timed, **found.sizes, **found.metrics, **found.nodes})
-        names = [str(name) for name in frame.columns]
-        counts = [name for name in names if name in _COUNTS or name in found.nodes]
-        floats = [name for name in names if name.endswith(_FLOATS)]
-        types = dict.fromkeys(floats, "float64") | dict.fromkeys(counts, "Int64")
-        return frame.astype(types)[_in_order(names)]
+        cells = {**identity, **fixed, **timed, **found.sizes, **found.metrics, **found.nodes}
+        # Before pandas makes floats of what has gaps: 2^63 - 1 is none.
+        counts = {
+            name: pd.array(of, dtype="Int64")
+            for name, of in cells.items()
+            if name in _COUNTS or name in found.nodes
+        }
+        frame = pd.DataFrame(cells | counts)
+        floats = [name for name in cells if name.endswith(_FLOATS)]
+        return frame.astype(dict.fromkeys(floats, "float64"))[_in_order(list(cells))]
 
     def _timing_columns(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
         size = len(self._all.case_ids)

@@ -58,6 +58,8 @@ _ROUNDS_TO_KNOW_BURSTS = 10
 _SAME = 1e-9
 # Asymptotic variance of the median of n normal values, in units of sigma^2 / n (Kendall & Stuart, 14.12).
 _VARIANCE_OF_MEDIAN = math.pi / 2
+# Half of an interval, as a logarithm, beyond which it says nothing: a millionfold.
+_WIDEST_LOG = math.log(1e6)
 # exp of more overflows a double (1.8e308).
 _LARGEST_LOG = 709.0
 
@@ -290,7 +292,8 @@ def process_intervals(
     """Low, point and high for many cases at once, each an array of length `cases`.
 
     `centres` holds the log centre of each process, `variances` what it is uncertain by, `owner` the
-    case it belongs to. NaN bounds below two processes: one says nothing of how the next will differ.
+    case it belongs to. NaN bounds below two processes: one says nothing of how the next will differ; and
+    beyond a millionfold either way, which two processes at a high confidence can give.
     """
     count = np.bincount(owner, minlength=cases)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

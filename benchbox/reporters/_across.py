@@ -29,10 +29,10 @@ class Across:
 
 def of(groups: Sequence[Group]) -> tuple[Across, ...]:
     """The tables that say something: at least one artifact was timed in at least two places."""
-    by_title: dict[str, list[Group]] = {}
+    by_key: dict[str, list[Group]] = {}
     for group in groups:
-        by_title.setdefault(f"{group.title} ({group.weights})", []).append(group)
-    tables = [_table(title, members) for title, members in by_title.items()]
+        by_key.setdefault(group.key, []).append(group)
+    tables = [_table(f"{alike[0].title} ({alike[0].weights})", alike) for alike in by_key.values()]
     return tuple(table for table in tables if any(_timed(cells) > 1 for _, cells in table.rows))
 
 
@@ -58,7 +58,7 @@ def _table(title: str, groups: Sequence[Group]) -> Across:
 def _runs_by_machine(groups: Sequence[Group]) -> Mapping[str, Sequence[str]]:
     runs: dict[str, list[str]] = {}
     for group in groups:
-        name = group.rows[0]["run"]
+        name = group.run
         if name not in runs.setdefault(group.machine, []):
             runs[group.machine].append(name)
     return runs

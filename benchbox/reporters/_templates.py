@@ -26,20 +26,18 @@ def html(name: str) -> Template:
     ).get_template(name)
 
 
-def text(name: str, escape: Callable[[Any], str], **filters: Callable[..., Any]) -> Template:
-    """A template whose every value goes through `escape`, with these filters in it."""
+def text(name: str, escape: Callable[[Any], str]) -> Template:
+    """A template whose every value goes through `escape`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    templates = Environment(  # noqa: S701  # not HTML: `escape` runs on every value, as `finalize`
+    return Environment(  # noqa: S701  # not HTML: `escape` runs on every value, as `finalize`
         loader=FileSystemLoader(_HERE),
         finalize=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-    )
-    templates.filters |= filters
-    return templates.get_template(name)
+    ).get_template(name)
 
 
 def verbatim(file: str) -> Markup:

@@ -29,12 +29,15 @@ SYMBOLS = {"ok": "✓", "mismatch": "≠", "skipped": "○", "failed": "✕"}
 class Group:
     """Cases that are compared with each other: one model, one shape, one run.
 
-    `numbers` are the rows' positions in the table; `labels` tell them apart; `best` are the recommended
-    rows, the fastest first; `metrics` are the columns of task metrics.
+    `key` is the same for the same model and shape in any run; `numbers` are the rows' positions in the table;
+    `labels` tell them apart; `best` are the recommended rows, the fastest first; `metrics` are the columns of
+    task metrics.
     """
 
+    key: str
     title: str
     weights: str
+    run: str
     machine: str
     rows: tuple[Row, ...]
     numbers: tuple[int, ...]
@@ -48,14 +51,15 @@ class Group:
         return next((label for r, label in zip(self.rows, self.labels, strict=True) if r["is_baseline"]), "")
 
     def first(self, count: int) -> Group:
-        """The group with at most `count` rows."""
-        best = tuple(number for number in self.best if number < count)
+        """The group with at most `count` rows; what is recommended is among them, or another would be."""
+        others = (number for number in range(len(self.rows)) if number not in set(self.best))
+        kept = sorted([*self.best, *others][:count])
         return replace(
             self,
-            rows=self.rows[:count],
-            numbers=self.numbers[:count],
-            labels=self.labels[:count],
-            best=best,
+            rows=tuple(self.rows[number] for number in kept),
+            numbers=tuple(self.numbers[number] for number in kept),
+            labels=tuple(self.labels[number] for number in kept),
+            best=tuple(kept.index(number) for number in self.best[:count]),
         )
 
     @property
@@ -118,8 +122,10 @@ def _group(rows: Sequence[Row], numbers: Sequence[int], best: Sequence[int], met
     first = rows[0]
     weights = "random weights" if first["weights"] == "random" else f"{first['weights']} weights"
     return Group(
+        key=first["group"],
         title=title(first),
         weights=weights,
+        run=first["run"],
         machine=first["machine"],
         rows=tuple(rows),
         numbers=tuple(numbers),
@@ -310,14 +316,19 @@ def facts(environment: Environment) -> list[tuple[str, str]]:
     return [(name, value) for name, value in pairs if value]
 
 
-def confidence(suite: Mapping[str, Any]) -> str:
-    """`95 %`: that of the intervals of a run."""
-    return _plan(suite, "confidence")
+def plan(runs: Sequence[Any], name: str) -> str:
+    """`95 %`: the `confidence` or the `margin` of runs; where they differ, each with the runs it is of."""
+    return told_apart([(_plan(run.suite, name), run.name) for run in runs])
 
 
-def margin(suite: Mapping[str, Any]) -> str:
-    """`2 %`: the difference below which two latencies count as the same."""
-    return _plan(suite, "margin")
+def told_apart(values: Sequence[tuple[str, str]]) -> str:
+    """What all say; where they differ, each value with the names of those who say it."""
+    by_value: dict[str, list[str]] = {}
+    for value, name in values:
+        by_value.setdefault(value, []).append(name)
+    if len(by_value) < 2:
+        return next(iter(by_value), "")
+    return ", ".join(f"{value} ({', '.join(names)})" for value, names in by_value.items())
 
 
 def _plan(suite: Mapping[str, Any], name: str) -> str:

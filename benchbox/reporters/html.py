@@ -145,13 +145,13 @@ def _drifts(runs: Any, groups: Sequence[Group]) -> list[list[_charts.Panel]]:
 
 
 def _tolerances(runs: Any) -> list[tuple[str, str]]:
-    """The parity gates of the suite, by precision."""
-    gates: dict[str, str] = {}
+    """The parity gates of the suites, by precision."""
+    gates: dict[str, list[tuple[str, str]]] = {}
     for results in runs.results:
         parity = results.suite.get("parity")
         tolerances = parity.get("tolerances") if isinstance(parity, Mapping) else None
         for precision, gate in (tolerances if isinstance(tolerances, Mapping) else {}).items():
             asked = gate if isinstance(gate, Mapping) else {}
             text = ", ".join(f"{name} {value}" for name, value in asked.items() if value not in (None, {}))
-            gates.setdefault(str(precision), text or "none")
-    return list(gates.items())
+            gates.setdefault(str(precision), []).append((text or "none", results.name))
+    return [(precision, _wording.told_apart(said)) for precision, said in gates.items()]

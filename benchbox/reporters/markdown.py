@@ -25,7 +25,7 @@ def write(runs: Any, folder: Path) -> list[Path]:
 def render(runs: Any) -> str:
     """The report's text."""
     groups = _wording.groups(runs, MAX_ROWS)
-    text = _templates.text("markdown.j2", escape, confidence=_wording.confidence).render(
+    text = _templates.text("markdown.j2", escape).render(
         runs=runs.results,
         groups=groups,
         across=_across.of(groups),
