@@ -120,7 +120,7 @@ class Cache:
         try:
             stored = json.loads((folder / MANIFEST).read_bytes())
             return Entry(**{**stored, "folder": folder})
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, TypeError):
             shutil.rmtree(folder, ignore_errors=True)

@@ -6,9 +6,11 @@ imported at the top, everything else inside the command that needs it.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,6 +23,7 @@ from typer.core import TyperGroup
 
 from benchbox.errors import BenchboxError, UsageError
 
+_REPORTS = Path("reports")
 # Of a report of several runs, whose folder is called by all of them; a file system takes 255 bytes.
 _LONGEST_NAME = 200
 
@@ -143,7 +146,7 @@ def run(  # noqa: PLR0913  # typer makes an option of each parameter
     only: Only,
     skip: Skip,
     results: Annotated[Path, typer.Option(metavar="DIR", help="Where records go.")] = Path("results"),
-    reports: Annotated[Path, typer.Option(metavar="DIR", help="Where reports go.")] = Path("reports"),
+    reports: Annotated[Path, typer.Option(metavar="DIR", help="Where reports go.")] = _REPORTS,
     cache: CacheFolder = None,
     resume: Annotated[
         Path | None,
@@ -159,7 +162,8 @@ def run(  # noqa: PLR0913  # typer makes an option of each parameter
 
     request = {"overrides": overrides, "only": only, "skip": skip}
     asked = _fresh(suite, request) if resume is None else _continued(suite, resume, request)
-    with _interruptible(live.display(_console(stderr=True), os.environ)) as observer:
+    kept = _kept_options(reports, no_report, cache)
+    with _interruptible(live.display(_console(stderr=True), os.environ), kept) as observer:
         finished = conductor.run(
             **asked,
             results=results,
@@ -168,7 +172,7 @@ def run(  # noqa: PLR0913  # typer makes an option of each parameter
             resume=resume,
             observer=observer,
         )
-    _show_finished(finished)
+    _show_finished(finished, kept)
     raise typer.Exit(exit_code(finished))
 
 
@@ -209,7 +213,7 @@ def report(
     from benchbox import frame
 
     loaded = frame.load_results(*runs)
-    folder = out or Path("reports") / _joined([results.name for results in loaded.results])
+    folder = out or _REPORTS / _joined([results.name for results in loaded.results])
     _show_results(loaded, frame.write_reports(loaded, folder))
 
 
@@ -388,7 +392,14 @@ def exit_code(finished: Finished) -> int:
 
 def main() -> None:
     """The command `benchbox`."""
-    app(prog_name="benchbox")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows ASCII only
+    try:
+        app(prog_name="benchbox")
+    except OSError as error:  # a full disk behind `>`: whatever else fails has a message of its own
+        sys.stderr.write(f"error: {error.strerror or error}\n")
+        sys.exit(NOT_OK)
 
 
 def _fresh(suite: Path | None, request: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -416,25 +427,34 @@ def _continued(suite: Path | None, run: Path, request: Mapping[str, list[str]]) 
 
 
 @contextmanager
-def _interruptible(display: Display) -> Iterator[Observer]:
+def _interruptible(display: Display, options: Sequence[str]) -> Iterator[Observer]:
     """Shows the run; a second Ctrl-C ends it at once, and says what to type to go on."""
     try:
         with display as observer:
             yield observer
     except KeyboardInterrupt:
-        _say_how_to_continue(display.folder)
+        _say_how_to_continue(display.folder, options)
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _say_how_to_continue(folder: Path | None) -> None:
+def _kept_options(reports: Path, no_report: bool, cache: Path | None) -> list[str]:
+    """What a run that goes on has to be told again."""
+    return [
+        *(["--no-report"] if no_report else []),
+        *(["--reports", str(reports)] if reports != _REPORTS else []),
+        *(["--cache", str(cache)] if cache else []),
+    ]
+
+
+def _say_how_to_continue(folder: Path | None, options: Sequence[str]) -> None:
     from benchbox import live
 
     if folder is None:
         _stop("interrupted before the first case", INTERRUPTED)
-    typer.echo(f"interrupted; continue with: {live.continue_command(folder)}", err=True)
+    typer.echo(f"interrupted; continue with: {live.continue_command(folder, options)}", err=True)
 
 
-def _show_finished(finished: Finished) -> None:
+def _show_finished(finished: Finished, options: Sequence[str]) -> None:
     from benchbox import frame
 
     folder = finished.results.folder
@@ -442,7 +462,7 @@ def _show_finished(finished: Finished) -> None:
     if finished.problem:
         typer.echo(f"error: {finished.problem}. Then: benchbox report {folder}", err=True)
     if finished.interrupted:
-        _say_how_to_continue(folder)
+        _say_how_to_continue(folder, options)
 
 
 def _joined(names: Sequence[str]) -> str:

@@ -75,7 +75,7 @@ class Silent:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run left: its results, the report's files, and whether it was interrupted.
+    """What a run left: its results, the report's files, and whether it was interrupted with cases to do.
 
     `problem` says why there are no reports where they were asked for: the results are there all the same.
     `cases` is how many there are in the suite, each of which should have its record.
@@ -137,7 +137,8 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
         drawn, problem = _write_reports(book.folder, reports), ""
     except StoreError as error:
         drawn, problem = (), str(error)
-    return Finished(kept, drawn, interrupt.asked, problem, len(loaded.cases))
+    unfinished = len(kept.records) < len(loaded.cases)
+    return Finished(kept, drawn, interrupt.asked and unfinished, problem, len(loaded.cases))
 
 
 def resumed(folder: str | Path) -> tuple[Suite, Mapping[str, Any]]:

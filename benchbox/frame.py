@@ -45,6 +45,9 @@ _READING_ORDER = {"ok": 0, "mismatch": 0, "failed": 1, "skipped": 2}
 # What tells one way to end from another.
 _ENDED = ("outcome", "stage", "reason", "hint")
 
+# An interval that reaches so many times its point is none.
+_BOUNDLESS = 1e6
+
 # Numbers even where no case has one: a column of None would be a column of objects.
 _FLOATS = ("_ms", "_mib", "_seconds", "_error", "cosine", "sqnr_db", "noise_floor")
 
@@ -223,7 +226,8 @@ class Runs:
     def _timing_columns(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
         size = len(self._all.case_ids)
         both = np.concatenate([self._confidence, self._confidence])
-        low, point, high = (bound[:size] for bound in comparison.medians(self._timings, both))
+        medians = comparison.medians(self._timings, both)
+        low, point, high = _bounded((medians[0][:size], medians[1][:size], medians[2][:size]))
         spread = comparison.spread(self._timings)
         ratio_low, ratio, ratio_high = self._ratios_to_baseline()
         batch = np.array(fixed["batch"], dtype=np.float64)
@@ -250,7 +254,7 @@ class Runs:
         """NaN where there is no baseline that was measured in the same rounds, and for itself."""
         theirs = self._baselines
         ours = np.flatnonzero(theirs >= 0)
-        pairs = comparison.ratios(self._timings, ours, theirs[ours], self._confidence[ours])
+        pairs = _bounded(comparison.ratios(self._timings, ours, theirs[ours], self._confidence[ours]))
         bounds = []
         for pair in pairs:
             column = np.full(theirs.size, np.nan)
@@ -381,7 +385,10 @@ def load_results(*folders: str | Path) -> Runs:
 
 
 def _each_once(folders: Sequence[str | Path]) -> list[Path]:
-    return list({Path(folder).resolve(): Path(folder) for folder in reversed(folders)}.values())[::-1]
+    found: dict[Path, Path] = {}
+    for folder in map(Path, folders):
+        found.setdefault(folder.resolve(), folder)
+    return list(found.values())
 
 
 def _told_apart(folders: Sequence[Path]) -> list[str]:
@@ -415,6 +422,13 @@ def write_reports(runs: Runs, folder: str | Path, reporters: Sequence[str] = REP
         return tuple(path for plugin in loaded for path in plugin.write(runs, target))
     except OSError as error:
         raise StoreError(f"cannot write the reports into {target}: {error.strerror or error}") from error
+
+
+def _bounded(bounds: Bounds) -> Bounds:
+    """Without the intervals that say nothing: of two processes, at a high confidence."""
+    low, point, high = bounds
+    boundless = ~(high <= _BOUNDLESS * point)
+    return np.where(boundless, np.nan, low), point, np.where(boundless, np.nan, high)
 
 
 def _repeated(values: Sequence[Any], numbers: Ints) -> Any:

@@ -315,9 +315,9 @@ def short_titles(cases: Sequence[Case]) -> dict[str, str]:
     }
 
 
-def continue_command(folder: Path) -> str:
-    """What to type to go on with a stopped run."""
-    return shlex.join(["benchbox", "run", "--resume", str(folder)])
+def continue_command(folder: Path, options: Sequence[str] = ()) -> str:
+    """What to type to go on with a stopped run; `options` are those that no results folder knows."""
+    return shlex.join(["benchbox", "run", "--resume", str(folder), *options])
 
 
 def clock(seconds: float) -> str:

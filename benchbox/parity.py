@@ -119,7 +119,7 @@ def _violations(output: OutputParity, tolerance: Tolerance, noise_floor: float) 
         if output.max_abs_error is None or output.max_abs_error > allowed:
             found.append(f"{where}: max abs error {_show(output.max_abs_error)} > {allowed:.3g}")
     if tolerance.cosine is not None and _below(output, output.cosine, tolerance.cosine):
-        found.append(f"{where}: cosine {_show(output.cosine)} < {tolerance.cosine:g}")
+        found.append(f"{where}: cosine {_show(output.cosine, 6)} < {tolerance.cosine:g}")
     if tolerance.sqnr_db is not None and _below(output, output.sqnr_db, tolerance.sqnr_db):
         found.append(f"{where}: SQNR {_show(output.sqnr_db)} dB < {tolerance.sqnr_db:g} dB")
     return found
@@ -189,5 +189,5 @@ def _sqnr_db(reference: Array, error: Array) -> float | None:
     return float(10 * np.log10(signal / noise))
 
 
-def _show(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.4g}"
+def _show(value: float | None, digits: int = 4) -> str:
+    return "not known" if value is None else f"{value:.{digits}g}"

@@ -58,8 +58,6 @@ _ROUNDS_TO_KNOW_BURSTS = 10
 _SAME = 1e-9
 # Asymptotic variance of the median of n normal values, in units of sigma^2 / n (Kendall & Stuart, 14.12).
 _VARIANCE_OF_MEDIAN = math.pi / 2
-# Half of an interval, as a logarithm, beyond which it says nothing: a millionfold.
-_WIDEST_LOG = math.log(1e6)
 # exp of more overflows a double (1.8e308).
 _LARGEST_LOG = 709.0
 
@@ -292,8 +290,8 @@ def process_intervals(
     """Low, point and high for many cases at once, each an array of length `cases`.
 
     `centres` holds the log centre of each process, `variances` what it is uncertain by, `owner` the
-    case it belongs to. NaN bounds below two processes: one says nothing of how the next will differ; and
-    beyond a millionfold either way, which two processes at a high confidence can give.
+    case it belongs to. NaN bounds below two processes: one says nothing of how the next will differ; and where no
+    float holds them, which two processes at a high confidence can give.
     """
     count = np.bincount(owner, minlength=cases)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -302,7 +300,7 @@ def process_intervals(
         within = np.bincount(owner, variances, cases) / count
         half = _t_quantile(count - 1, confidence) * np.sqrt(np.maximum(between, within) / count)
         low, high = np.exp(mean - half), np.exp(mean + half)
-        unknown = (count < 2) | ~(mean + half <= _LARGEST_LOG)  # beyond what a float holds nothing is known
+    unknown = (count < 2) | ~(mean + half <= _LARGEST_LOG)
     low[unknown], high[unknown] = np.nan, np.nan
     return low, np.exp(mean), high
 
@@ -335,11 +333,12 @@ def segment_variances_of_medians(values: Floats, lengths: Ints) -> Floats:
 
 
 def undisturbed(replicate: Replicate) -> Sequence[Block]:
-    """The timed blocks that count: all but those disturbed ones whose round has an undisturbed one."""
+    """The timed blocks that count, one a round: the undisturbed one, or the last where none is."""
     if not any(block.disturbed for block in replicate.blocks):
         return replicate.blocks
-    calm = {block.round for block in replicate.blocks if not block.disturbed}
-    return [b for b in replicate.blocks if not b.disturbed or b.round not in calm]
+    counts = {block.round: block for block in replicate.blocks}
+    counts |= {block.round: block for block in replicate.blocks if not block.disturbed}
+    return [block for block in replicate.blocks if counts[block.round] is block]
 
 
 def _log_ratios(ours: Sequence[npt.NDArray[Any]], theirs: Sequence[npt.NDArray[Any]]) -> Floats:

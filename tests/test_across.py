@@ -70,3 +70,10 @@ def test_both_reports_show_the_table_and_escape_the_machine(tmp_path: Path) -> N
     head, _, row = re.search(r"(\| case \| CPU.*\n)(.*\n)(.*\n)", text).groups()  # type: ignore[union-attr]
     assert head.count("|") == row.count("|") == 4
     assert row.startswith("| torch · pytorch | 310.6 (293.6 to 328.6) |")
+
+
+def test_models_of_one_name_that_are_built_otherwise_are_not_in_one_row(tmp_path: Path) -> None:
+    wide = replace(golden.VIT, config={"hidden_size": 128})
+    records = tuple(replace(r, case=replace(r.case, model=wide)) for r in golden.RECORDS[:2])
+    a, b = golden.write(tmp_path / "a"), folder(tmp_path / "b", records, XEON)
+    assert tables(a, b) == ()

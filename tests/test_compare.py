@@ -500,6 +500,8 @@ def test_gates_are_read(text, name, kind, limit):
         ("max_abs_error > 5%", "write 'max_abs_error > 5'"),
         ("gradient_error < 0.01", "write 'gradient_error > 0.01'"),
         ("top1_agreement < 90", "write 'top1_agreement < 90%' or 'top1_agreement drop > 90%'"),
+        ("outcome > 1%", "write 'outcome'"),
+        ("outcome < 1", "write 'outcome'"),
         ("p50 > -5%", "cannot be read"),
         ("p50 > nan%", "cannot be read"),
         ("p50 > 5% or outcome", "cannot be read"),
@@ -707,3 +709,88 @@ def test_the_reports_are_written_where_they_are_asked_for(run, tmp_path):
 def test_anchoring_without_a_baseline_says_so():
     timed = anchoring.Timed(golden.RECORDS[1], None, golden.ENVIRONMENT)
     assert anchoring.unsound(timed, timed) == "no baseline was timed in the rounds of both"
+
+
+def test_an_error_of_the_finite_values_alone_passes_no_gate(run):
+    """A NaN in one of four values, the others equal: the largest error is 0."""
+    output = replace(golden.nan_parity().outputs[0], max_abs_error=0.0, nan_count=1)
+    parity = replace(golden.nan_parity(), outputs=(output,), metrics={})
+    nan = only(ONNX.id, lambda r: replace(r, outcome="mismatch", parity=parity))
+    comparison = compare([run("a"), run("b", nan)])
+    row = row_of(comparison, ONNX.id)
+    assert row.parity["max_abs_error"].after == 0.0
+    for text in ("max_abs_error > 1e-3", "top1_agreement < 50%", "cosine < 0.5"):
+        found = gates.judge(comparison, [gates.parse(text, comparison.metrics)]).findings
+        assert [(f.state, f.reason) for f in found if f.row is row] == [
+            ("failed", f"{text.split()[0]} is not a number")
+        ]
+
+
+def test_derivatives_that_are_no_numbers_fail_their_gate_and_those_not_asked_for_do_not(run):
+    def derived(error: float | None, *reasons: str) -> Edit:
+        return only(
+            ONNX.id,
+            lambda r: replace(r, parity=replace(r.parity, gradient_error=error, reasons=reasons)),
+        )
+
+    before = run("a", derived(1e-4))
+    unasked = compare([before, run("b", derived(None))])
+    assert states(unasked, "gradient_error > 0.01")["inconclusive"] == 1
+    reason = "gradient_error is not finite: the directional derivatives hold NaN or Inf"
+    broken = compare([before, run("c", derived(None, reason))])
+    assert states(broken, "gradient_error > 0.01")["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text", "state"),
+    [
+        (0.95, 0.94, "top1_agreement drop > 1%", "passed"),
+        (0.95, 0.9399, "top1_agreement drop > 1%", "failed"),
+        (0.999, 0.999, "top1_agreement < 99.9%", "passed"),
+        (0.999, 0.999, "top1_agreement < 0.999", "passed"),
+        (0.999, 0.9989, "top1_agreement < 99.9%", "failed"),
+    ],
+)
+def test_the_limit_itself_is_kept(run, before, after, text, state):
+    def agreeing(share: float) -> Edit:
+        return only(
+            ONNX.id,
+            lambda r: replace(r, parity=replace(r.parity, metrics={"top1_agreement": share})),
+        )
+
+    comparison = compare([run("a", agreeing(before)), run("b", agreeing(after))])
+    found = gates.judge(comparison, [gates.parse(text, comparison.metrics)]).findings
+    row = row_of(comparison, ONNX.id)
+    assert [finding.state for finding in found if finding.row is row] == [state]
+
+
+def test_the_memory_of_a_child_that_failed_is_compared_with_none(run):
+    failed = only(
+        ONNX.id,
+        lambda r: replace(
+            r, outcome="failed", stage="build", measurement=None, artifact=None, parity=None,
+            peak_memory_bytes=9 * 2**30,
+        ),
+    )  # fmt: skip
+    comparison = compare([run("a"), run("b", failed)])
+    row = row_of(comparison, ONNX.id)
+    assert (row.peak_memory.after, row.peak_memory.factor) == (None, None)
+    found = gates.judge(comparison, [gates.parse("peak_memory > 10%", [])])
+    assert [f.reason for f in found.inconclusive if f.row is row] == [
+        "it was not measured: the case is failed"
+    ]
+
+
+def test_lines_of_a_newer_benchbox_are_called_so(run):
+    folder = run("b")
+    lines = (folder / "records.jsonl").read_text().splitlines()
+    newer = json.dumps({**json.loads(lines[1]), "schema_version": 9})
+    (folder / "records.jsonl").write_text("\n".join([lines[0], newer, *lines[2:]]) + "\n")
+    said = (
+        "B: 1 line of records.jsonl could not be read: "
+        "a newer benchbox wrote schema version 9, this one knows 1"
+    )
+    assert wording.unreadable(compare([run("a"), folder])) == (said,)
+    alone = folder / "alone.jsonl"
+    (folder / "records.jsonl").rename(alone)
+    assert wording.unreadable(compare([run("a"), alone])) == (said,)

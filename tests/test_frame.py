@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 import golden_records as golden
-from benchbox import frame, stats
+from benchbox import comparison, frame, stats
 from benchbox.errors import StoreError, UsageError
-from benchbox.schema import Block
+from benchbox.schema import Block, OutputParity
 from benchbox.store import Results
 
 BASELINE, ONNX, INT8, STATIC, FP16, CUDA, DYNAMO, TORCH_8, ONNX_8 = range(9)
@@ -187,6 +187,73 @@ def test_disturbed_blocks_are_left_out_of_the_median_and_kept_in_the_samples():
     assert len(noisy.samples()) - len(calm.samples()) == 3 * 51
 
 
+def disturbed_twice(record):
+    """Each first round measured twice beside somebody else, the first time a hundred times as long."""
+    replicates = []
+    for r in record.measurement.replicates:
+        first = replace(r.blocks[0], disturbed="others")
+        worse = replace(first, latencies_ns=tuple(100 * ns for ns in first.latencies_ns))
+        replicates.append(replace(r, blocks=(worse, first, *r.blocks[1:])))
+    return replace(record, measurement=replace(record.measurement, replicates=tuple(replicates)))
+
+
+def test_a_ratio_is_of_the_blocks_that_count_and_the_mirror_image_of_the_other_way_round():
+    records = [disturbed_twice(golden.RECORDS[number]) for number in (BASELINE, ONNX)]
+    plain = runs_of(golden.RECORDS[BASELINE], golden.RECORDS[ONNX]).to_pandas()
+    columns = ["p50_ms", "ratio", "ratio_low", "ratio_high", "verdict"]
+    pd.testing.assert_frame_equal(runs_of(*records).to_pandas()[columns], plain[columns])
+    taken = comparison.flatten([record.measurement for record in records])
+    both = [np.array([0, 1]), np.array([1, 0])]
+    _, there_and_back, _ = comparison.ratios(taken, *both, np.array([0.95, 0.95]))
+    assert math.prod(there_and_back) == pytest.approx(1.0)
+
+
+def sat_apart(record, baseline_ms, p50_ms, session):
+    """The record as it comes out of another sitting, beside a baseline that took so long there."""
+    beside = golden.measurement(baseline_ms, peak_mib=700, session=session)
+    return replace(
+        record, measurement=golden.measurement(p50_ms, peak_mib=500, session=session), companion=beside
+    )
+
+
+def test_cases_of_two_sittings_are_recommended_by_their_ratios():
+    """The machine was three times as fast in the second sitting: 0.8 of 100 ms is no match for 0.5 of 300."""
+    records = [
+        golden.RECORDS[BASELINE],
+        replace(golden.RECORDS[ONNX], measurement=golden.measurement(150.0, peak_mib=500)),
+        sat_apart(golden.RECORDS[INT8], 100.0, 80.0, "vit/b"),
+    ]
+    runs = runs_of(*records)
+    assert runs.to_pandas()["ratio"].tolist()[1:] == pytest.approx([0.5, 0.8])
+    assert [advice.rows for advice in runs.recommend()] == [(1,)]
+
+
+def test_a_case_that_is_proven_slower_is_never_among_the_fastest():
+    records = [
+        golden.RECORDS[BASELINE],
+        replace(golden.RECORDS[ONNX], measurement=golden.measurement(360.0, peak_mib=500)),
+        sat_apart(golden.RECORDS[INT8], 100.0, 136.0, "vit/b"),
+    ]
+    runs = runs_of(*records)
+    assert runs.to_pandas()["verdict"].tolist() == ["", "slower", "slower"]
+    assert [advice.rows for advice in runs.recommend()] == [(0,)]
+
+
+def test_whole_numbers_stay_whole_beside_rows_that_have_none():
+    broken = replace(
+        golden.RECORDS[FP16].parity, outputs=(replace(golden.nan_parity().outputs[0], nan_count=2**63 - 1),)
+    )
+    table = runs_of(replace(golden.RECORDS[FP16], parity=broken), golden.RECORDS[CUDA]).to_pandas()
+    assert table["nan_count"].tolist() == [2**63 - 1, pd.NA]
+
+
+def test_an_output_that_is_zero_in_both_hides_no_cosine():
+    zero = OutputParity("mask", {"batch": 1}, 0.0, 0.0, None, None, None, 0, 0)
+    parity = golden.RECORDS[ONNX].parity
+    both = replace(parity, outputs=(*parity.outputs, zero))
+    assert runs_of(replace(golden.RECORDS[ONNX], parity=both)).to_pandas()["cosine"].tolist() == [0.9999999]
+
+
 def test_samples_hold_every_call_as_it_was_recorded(runs):
     samples = runs.samples()
     first = golden.RECORDS[BASELINE]
@@ -281,6 +348,25 @@ def test_several_runs_share_one_table(runs):
     both = frame.Runs((*runs.results, other)).to_pandas()
     assert both["run"].tolist() == ["vit-run"] * 9 + ["other"] * 2
     assert both["verdict"].tolist()[-1] == "faster"
+
+
+def test_runs_of_the_same_name_are_told_apart_and_the_same_run_counts_once(tmp_path):
+    one, other = (golden.write(tmp_path / branch / "run") for branch in ("main", "branch"))
+    both = frame.load_results(one, other, tmp_path / "main" / ".." / "main" / "run")
+    assert [results.name for results in both.results] == ["main/run", "branch/run"]
+    alone = frame.load_results(one).to_pandas()
+    columns = ["ratio", "verdict", "outcome"]
+    first = both.to_pandas().query("run == 'main/run'")
+    pd.testing.assert_frame_equal(first[columns], alone[columns])
+
+
+def test_a_run_is_called_by_its_folder_however_that_is_written(tmp_path, monkeypatch):
+    folder = golden.write(tmp_path / "vit-run")
+    (folder / "inner").mkdir()
+    monkeypatch.chdir(folder)
+    assert frame.load_results(".").results[0].name == "vit-run"
+    monkeypatch.chdir(folder / "inner")
+    assert frame.load_results("..").results[0].name == "vit-run"
 
 
 def test_an_unknown_reporter_is_a_usage_error(runs, tmp_path):

@@ -18,7 +18,8 @@ import pytest
 
 import golden_records as golden
 from benchbox import frame, plugins
-from benchbox.reporters import html, markdown
+from benchbox.reporters import _wording, html, markdown
+from benchbox.schema import Step
 from benchbox.store import Results
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -206,3 +207,62 @@ def test_a_run_without_records_has_reports_too(reporter, tmp_path):
 )
 def test_markdown_shows_text_as_it_is(text, shown):
     assert markdown.escape(text) == shown
+
+
+def undecided(count, best):
+    """A group of one model and shape, whose rows `best` are twice as fast as the others."""
+    records = [golden.RECORDS[0]]
+    for number in range(1, count):
+        of = golden.case(Step("onnx", {"number": number}))
+        ms = 100.0 if number in best else 200.0 + number
+        records.append(replace(golden.RECORDS[1], case=of, measurement=golden.measurement(ms, peak_mib=500)))
+    return frame.Runs((Results(RUN, None, tuple(records), golden.ENVIRONMENT, golden.SUITE),))
+
+
+def test_a_group_that_is_cut_keeps_what_it_recommends():
+    (one,) = _wording.groups(undecided(200, {180}), 150)
+    assert (len(one.rows), [one.labels[n] for n in one.best]) == (150, ["onnx(number=180) · onnxruntime CPU"])
+    assert one.conclusion.startswith("onnx(number=180) · onnxruntime CPU is the fastest")
+    (two,) = _wording.groups(undecided(200, {3, 180}), 150)
+    assert two.conclusion.startswith("The fastest cannot be told apart: onnx(number=3)")
+    assert "onnx(number=180)" in two.conclusion
+
+
+def test_sections_of_several_runs_say_which_run_they_are_of(tmp_path):
+    runs = frame.load_results(golden.write(tmp_path / "before"), golden.write(tmp_path / "after"))
+    headings = re.findall(r"^## vit.*batch=1.*$", markdown.render(runs), re.MULTILINE)
+    assert headings == [
+        "## vit-base, batch=1 image_size=224 (random weights), before",
+        "## vit-base, batch=1 image_size=224 (random weights), after",
+    ]
+    text = html.render(runs, "")
+    assert text.count("random weights, before</span></h3>") == 1
+    assert text.count("after, AMD EPYC (Zen 3), 2 cores, 24 GiB</span></summary>") == 2
+
+
+def test_runs_that_were_judged_differently_say_so(tmp_path):
+    before, after = golden.write(tmp_path / "before"), golden.write(tmp_path / "after")
+    suite = {
+        **golden.SUITE,
+        "measure": {"confidence": 0.99, "margin": 0.1},
+        "parity": {"tolerances": {"fp32": {"atol": 0.5}}},
+    }
+    (after / "suite.json").write_text(json.dumps(suite), encoding="utf-8")
+    runs = frame.load_results(before, after)
+    text = html.render(runs, "")
+    assert "95 % (before), 99 % (after) interval for the median" in text
+    assert "within 2 % (before), 10 % (after)" in text
+    assert "Gate for fp32: atol 0.0001, cosine 0.99999 (before), atol 0.5 (after)." in text
+    assert "95 % (before), 99 % (after) confidence" in markdown.render(runs)
+
+
+def test_a_report_at_the_highest_confidence_has_no_bounds_where_there_are_none(tmp_path):
+    """Two processes that differ by a fifth: t is 6366."""
+    record = replace(
+        golden.RECORDS[0], measurement=golden.measurement(100.0, peak_mib=500, offsets=(0.0, 0.22))
+    )
+    suite = {**golden.SUITE, "measure": {"confidence": 0.9999, "margin": 0.02}}
+    runs = frame.Runs((Results(RUN, None, (record,), golden.ENVIRONMENT, suite),))
+    frame.write_reports(runs, tmp_path)
+    row = next(csv.DictReader((tmp_path / "summary.csv").open(encoding="utf-8")))
+    assert (float(row["p50_ms"]) > 100, row["p50_low_ms"], row["p50_high_ms"]) == (True, "", "")

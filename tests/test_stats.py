@@ -266,3 +266,21 @@ def test_a_disturbed_block_counts_only_where_its_round_has_no_other():
     )
     replicate = Replicate(0, 0.1, True, (), blocks, Memory(0, 1, 2))
     assert list(stats.undisturbed(replicate)) == [blocks[1], blocks[2]]
+
+
+def test_of_a_round_that_was_disturbed_twice_only_the_last_block_counts():
+    """As the stopping rule has it. Two would pair with one of the other case's, and weigh twice."""
+    blocks = (
+        Block(0, 0, 1, (900,), disturbed="steal"),
+        Block(0, 1, 1, (9,), disturbed="steal"),
+        Block(1, 2, 1, (8,)),
+    )
+    replicate = Replicate(0, 0.1, True, (), blocks, Memory(0, 1, 2))
+    assert list(stats.undisturbed(replicate)) == [blocks[1], blocks[2]]
+
+
+def test_an_interval_that_no_float_holds_is_none():
+    """Two processes that differ by a fourth, at 99.99 %: t is 6366."""
+    found = stats.hierarchical_median([[np.array([100.0])], [np.array([125.0])]], 0.9999)
+    assert found is None
+    assert stats.hierarchical_median([[np.array([100.0])], [np.array([100.1])]], 0.9999) is not None

@@ -69,7 +69,11 @@ def fingerprint(options: Options) -> str:
 def _files(root: Path, seed: int) -> list[Path]:
     found = _images(root)
     if len(found) < 2:
-        raise StageError(f"{root} holds {len(found)} images; at least two are needed")
+        if not root.is_dir():
+            raise StageError(f"{root} is no folder")
+        raise StageError(
+            f"{root} holds {len(found)} images ({', '.join(sorted(SUFFIXES))}); at least two are needed"
+        )
     return sorted(found, key=lambda f: hashlib.sha256(os.fsencode(f"{seed}/{f.relative_to(root)}")).digest())
 
 

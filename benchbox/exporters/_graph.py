@@ -46,7 +46,7 @@ def tensors(job: ExportJob, feeds: Feeds) -> tuple[Any, ...]:
     import numpy as np
     import torch
 
-    return tuple(torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in job.signature.inputs)
+    return tuple(torch.from_numpy(np.asarray(feeds[spec.name], order="C")) for spec in job.signature.inputs)
 
 
 def finish(job: ExportJob, model: Any, folder: Path, *, external_data: bool) -> Facts:
@@ -57,7 +57,7 @@ def finish(job: ExportJob, model: Any, folder: Path, *, external_data: bool) -> 
     """
     _strip_paths(model)
     _check_axes(job, model)
-    description = _describe(model)
+    description = {**_describe(model), "precision": precision(model)}
     external = graphs.write(model, folder, external_data=external_data)
     full_check = _check(folder / graphs.FILE)
     return {
@@ -78,7 +78,7 @@ def fix_axes(job: ExportJob, model: Any) -> None:
 
 
 def precision(model: Any) -> Precision:
-    """What a graph that somebody else made computes in: the least precise of what is in it."""
+    """What a graph computes in: the least precise of what is in it."""
     from onnx import TensorProto
 
     if any(node.op_type in _INT8_OPS for node in model.graph.node):

@@ -49,9 +49,8 @@ def _take(job: ExportJob, model: Any, folder: Path) -> Facts:
     """A graph that is there already, under the artifact's name, with the opset and the precision it has."""
     if not job.dynamic_axes:
         _graph.fix_axes(job, model)
-    precision = _graph.precision(model)
     facts = _graph.finish(job, model, folder, external_data=job.options.external_data)
-    return {"exporter": "none: the source is a graph", "precision": precision, **facts}
+    return {"exporter": "none: the source is a graph", **facts}
 
 
 def _trace(job: ExportJob, folder: Path) -> Any:

@@ -16,6 +16,9 @@ from benchbox.exporters import _lora
 REQUIRES = ("torch", "transformers", "safetensors")
 PRODUCES = "torch"
 
+# A module computes in the least precise of what is in it.
+_HALVES = {"bfloat16": "bf16", "float16": "fp16"}
+
 
 @dataclass(frozen=True)
 class Options:
@@ -29,10 +32,12 @@ def export(job: ExportJob, folder: Path) -> Facts:
     module = _lora.with_adapters(job.module, job.options.lora)
     job.family.save(module, folder)
     parameters = list(module.parameters())
+    dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in parameters})
     return {
         "exporter": "torch",
         "parameters": sum(p.numel() for p in parameters),
         "buffers": sum(b.numel() for b in module.buffers()),
-        "dtypes": sorted({str(p.dtype).removeprefix("torch.") for p in parameters}),
+        "dtypes": dtypes,
+        "precision": next((word for dtype, word in _HALVES.items() if dtype in dtypes), "fp32"),
         **_lora.adapters(job.module),
     }

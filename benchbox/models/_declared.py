@@ -135,6 +135,8 @@ def _drawn(spec: TensorSpec, limits: Range | None, sample: Sample, lengths: Sequ
     import numpy as np
 
     rng = np.random.default_rng(_seed(sample, spec.name))
+    if limits is not None:
+        _require_holds(spec, limits)
     if spec.dtype == "bool":
         low, high = limits or (0, 1)
         return rng.integers(int(low), int(high), lengths, endpoint=True).astype(bool)
@@ -148,6 +150,28 @@ def _drawn(spec: TensorSpec, limits: Range | None, sample: Sample, lengths: Sequ
         )
     low, high = (int(limit) for limit in limits)
     return rng.integers(low, high, lengths, endpoint=True).astype(spec.dtype)
+
+
+def _require_holds(spec: TensorSpec, limits: Range) -> None:
+    """Raises StageError where the type has no such values: numpy would wrap them round, or give infinity."""
+    import numpy as np
+
+    least: float
+    most: float
+    if spec.dtype == "bool":
+        least, most = 0, 1
+    elif spec.dtype.startswith("float"):
+        most = float(np.finfo(spec.dtype).max)
+        least = -most
+    else:
+        least, most = int(np.iinfo(spec.dtype).min), int(np.iinfo(spec.dtype).max)
+    low, high = limits
+    whole = spec.dtype.startswith("float") or (low.is_integer() and high.is_integer())
+    if not (whole and least <= low and high <= most):
+        raise StageError(
+            f"the range of {spec.name}, [{low:g}, {high:g}], is none of {spec.dtype}, whose values lie in "
+            f"[{least:g}, {most:g}]" + ("" if whole else " and are whole numbers")
+        )
 
 
 def _seed(sample: Sample, name: str) -> int:

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from benchbox import hub
-from benchbox.contract import Module, Sample
+from benchbox.contract import Array, Module, Sample
 from benchbox.errors import StageError
 from benchbox.models import _lora
 from benchbox.schema import Model
 
 IMAGENET: Mapping[str, Any] = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 """How the image processors of models trained on ImageNet normalise: mean and deviation of its colours."""
+
+LAYOUT: Mapping[str, Any] = {"input_data_format": "channels_last"}
+"""What our pictures are: a processor that has to guess takes a picture three pixels high for one of three
+channels."""
 
 
 def quiet() -> None:
@@ -211,7 +215,8 @@ def require_image_size(model: Model, configured: int, size: int) -> None:
     """Raises StageError where the suite's image size is not that of the model's position embeddings."""
     if configured != size:
         raise StageError(
-            f"{model.name} takes images of {configured} pixels, and the suite's image_size is {size}"
+            f"{model.name} takes images of {configured} pixels, and the suite's image_size is {size}: "
+            f"write image_size: {configured} under inputs"
         )
 
 
@@ -253,13 +258,21 @@ def _own_processor(model: Model) -> Any:
         ) from error
 
 
+def images(samples: Sequence[Sample]) -> list[Array]:
+    """The samples' pictures. Raises StageError where one has none."""
+    found = [sample.image for sample in samples if sample.image is not None]
+    if len(found) < len(samples):
+        raise StageError("this model looks at pictures, and the dataset has none: sample_images has")
+    return found
+
+
 def pixels(processor: Any, samples: Sequence[Sample], **settings: Any) -> Any:
     """float32 pixel values of shape (batch, 3, height, width) in C order; `settings` go before the
     processor's own."""
     import numpy as np
 
-    images = [sample.image for sample in samples]
-    values = processor(images=images, return_tensors="np", **settings)["pixel_values"]
+    found = processor(images=images(samples), return_tensors="np", **LAYOUT, **settings)
+    values = found["pixel_values"]
     return np.ascontiguousarray(values, dtype=np.float32)
 
 

@@ -294,7 +294,7 @@ def _checked(spec: TensorSpec, given: Any, shape: Mapping[str, int]) -> Any:
 
     if not isinstance(given, Mapping) or spec.name not in given:
         raise StageError(f"feeds returned no array for the input {spec.name!r}")
-    array = np.ascontiguousarray(given[spec.name])
+    array = np.asarray(given[spec.name], order="C")
     wanted = tuple(_declared.length(spec, axis, shape) for axis in spec.axes)
     if str(array.dtype) != spec.dtype or array.shape != wanted:
         raise StageError(

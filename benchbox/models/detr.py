@@ -89,7 +89,8 @@ def feeds(model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> 
     height, width = shape["height"], shape["width"]
     processor = _pretrained.image_processor(model, "DetrImageProcessor", **_pretrained.IMAGENET)
     found = processor(
-        images=[sample.image for sample in samples],
+        images=_pretrained.images(samples),
+        **_pretrained.LAYOUT,
         size={"max_height": height, "max_width": width},
         pad_size={"height": height, "width": width},
         return_tensors="np",

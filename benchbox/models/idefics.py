@@ -141,7 +141,7 @@ def _pixels(model: Model, samples: Sequence[Sample], size: int) -> Array:
 
     processor = _pretrained.image_processor(model, "IdeficsImageProcessor", image_size=size)
     # The array itself, where the processors of other models give a mapping.
-    pixels = processor(images=[sample.image for sample in samples], return_tensors="np")
+    pixels = processor(images=_pretrained.images(samples), return_tensors="np", **_pretrained.LAYOUT)
     return np.ascontiguousarray(pixels, dtype=np.float32)[:, None]
 
 

@@ -149,8 +149,12 @@ def _module(file: Path, signature: Signature) -> Module:
 
     class OnnxFile(torch.nn.Module):  # type: ignore[misc,name-defined,unused-ignore]  # torch is untyped here
         def forward(self, *tensors: Any) -> tuple[Any, ...]:
+            if any(tensor.requires_grad for tensor in tensors):
+                raise StageError(
+                    "gradient_directions: a graph that is a file has no derivatives to compare with"
+                )
             given = dict(zip(inputs, (tensor.numpy() for tensor in tensors), strict=True))
             results = session(torch.get_num_threads()).run(outputs, given)
-            return tuple(torch.from_numpy(np.ascontiguousarray(result)) for result in results)
+            return tuple(torch.from_numpy(np.asarray(result, order="C")) for result in results)
 
     return OnnxFile().eval()

@@ -413,6 +413,8 @@ def _written(data: Any, keys: Sequence[str], value: Any, stop: _Stop, done: Loc 
         item, loc = _written(data[index], rest, value, stop, (*done, index))
         return [*data[:index], item, *data[index + 1 :]], loc
     if key == "0" and not (isinstance(data, dict) and key in data):
+        if not rest and isinstance(value, list):  # the one item of a list that was written short
+            return [value], (*done, 0)
         return _written(data, rest, value, stop, done)
     if isinstance(data, str) and data == key:  # `pytorch` becomes `pytorch: {}`
         data = {key: None}
