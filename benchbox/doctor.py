@@ -70,11 +70,12 @@ def take_readings(machine: Environment, look_seconds: float = 0.5, root: Path = 
     before = environment.counters(root)
     time.sleep(look_seconds)
     noise = environment.noise_between(before, environment.counters(root))
+    seen = environment.visible_cores()
     return Readings(
         machine=machine,
         available_memory_bytes=environment.available_memory_bytes(root),
-        steal_share=_share(noise.steal_seconds, look_seconds * environment.visible_cores()),
-        busy_cores=_share(noise.others_cpu_seconds, look_seconds),
+        steal_share=_share(noise.steal_seconds, look_seconds * seen),
+        busy_cores=_worked_cores(noise.others_cpu_seconds, look_seconds, seen),
         busiest=busiest(processes, _cpu_seconds_by_process(), look_seconds),
         load_average=os.getloadavg()[0],
         turbo=_turbo(root),
@@ -104,6 +105,12 @@ def busiest(
     busy = [process for process, used in worked.items() if used > _BUSY_CORES * seconds]
     programs = [program for _, program in sorted(busy, key=lambda process: -worked[process])]
     return tuple(dict.fromkeys(programs))[:3]
+
+
+def _worked_cores(seconds: float | None, look_seconds: float, most: int) -> float | None:
+    """How many cores' worth of work; the kernel counts by the tick, which can be more than there are."""
+    share = _share(seconds, look_seconds)
+    return None if share is None else min(share, most)
 
 
 def _share(seconds: float | None, of_seconds: float) -> float | None:

@@ -290,8 +290,8 @@ def process_intervals(
     """Low, point and high for many cases at once, each an array of length `cases`.
 
     `centres` holds the log centre of each process, `variances` what it is uncertain by, `owner` the
-    case it belongs to. NaN bounds below two processes: one says nothing of how the next will differ; and where no
-    float holds them, which two processes at a high confidence can give.
+    case it belongs to. NaN bounds below two processes, for one says nothing of how the next will differ, and
+    where no float holds them, which two processes at a high confidence can give.
     """
     count = np.bincount(owner, minlength=cases)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

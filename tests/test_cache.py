@@ -116,6 +116,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         Cache(tmp_path / "file" / "cache").make("k1", writing({"a": b"abc"}))
 
 
+def test_a_cache_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = Cache(tmp_path / "file")
+    assert store.find("k1") is None
+    with pytest.raises(StageError, match=r"^the cache in .*/file refuses: Not a directory$"):
+        store.make("k1", writing({"a": b"abc"}))
+
+
 def test_a_maker_that_is_killed_leaves_no_entry_and_no_lock(store: Cache) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from benchbox.cache import Cache\n"

@@ -266,6 +266,15 @@ class TestRun:
             f"interrupted; continue with: benchbox run --resume {folder}"
         )
 
+    def test_what_the_results_do_not_know_is_said_again(self, fake_run: MakeRun) -> None:
+        fake_run(interrupted=True)
+        result = benchbox_("run", "tiny.yaml", "--reports", "my reports", "--cache", "c", "--no-report")
+        folder = next(Path("results").iterdir())
+        assert result.stderr.splitlines()[-1] == (
+            f"interrupted; continue with: benchbox run --resume {folder} "
+            "--no-report --reports 'my reports' --cache c"
+        )
+
     def test_a_second_interrupt_says_so_too(self, fake_run: MakeRun) -> None:
         """It ends the run at once, with an exception out of the conductor."""
         fake_run(raises=KeyboardInterrupt())
@@ -807,6 +816,28 @@ class TestStart:
                 yield after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
         assert statistics.median(seconds()) <= 0.4
+
+    def test_a_full_disk_behind_stdout_is_an_error_without_a_traceback(self) -> None:
+        code = "import sys; sys.argv = ['benchbox', 'cache', 'path']; from benchbox.cli import main; main()"
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert "Traceback" not in done.stderr
+        assert done.stderr.startswith("error: No space left on device\n")
+        assert done.returncode != 0
+
+    def test_a_terminal_that_knows_ascii_only_gets_every_line(self) -> None:
+        suite = Path(__file__).parents[1] / "suites" / "smoke.yaml"
+        argv = ["benchbox", "plan", str(suite), "--set", "models.0.name=ü"]
+        code = f"import sys; sys.argv = {argv!r}; from benchbox.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("\\xfc (random weights), batch=2 image_size=32\n")
 
     @pytest.mark.parametrize("command", ["list", "schema", "--help"])
     def test_a_closed_pipe_ends_the_command_quietly(self, command: str) -> None:

@@ -697,6 +697,20 @@ class TestDoctor:
         }
         assert doctor.busiest(before, after, 0.5) == ("cc1", "make", "init")
 
+    def test_cores_go_by_their_numbers_and_not_by_their_places(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Core 1 is offline: what stands second in /proc/stat is core 2."""
+        (tmp_path / "proc").mkdir()
+        line = "10 0 0 900 0 0 0 0 0 0"
+        (tmp_path / "proc/stat").write_text(f"cpu  {line}\ncpu0 {line}\ncpu2 {line}\nintr 1\n")
+        monkeypatch.setattr(environment, "_affinity", lambda: frozenset({2}))
+        readings = doctor.take_readings(environment.describe(), look_seconds=0.01, root=tmp_path)
+        assert (readings.steal_share, readings.busy_cores) == (0.0, 0.0)
+        monkeypatch.setattr(environment, "_affinity", lambda: frozenset({7}))
+        readings = doctor.take_readings(environment.describe(), look_seconds=0.01, root=tmp_path)
+        assert (readings.steal_share, readings.busy_cores) == (None, None)
+
     def test_this_machine_can_be_looked_at(self) -> None:
         readings = doctor.take_readings(environment.describe(), look_seconds=0.05)
         assert readings.available_memory_bytes > 0

@@ -276,3 +276,24 @@ def test_a_part_that_was_saved_by_itself_is_of_its_family(tmp_path: Path) -> Non
     model = Model("m", "clip", saved(tmp_path, clip_module()), "text-features", weights="pretrained")
     config = _pretrained.config(model, clip.PRESETS, "CLIPConfig")
     assert config.model_type == "clip_text_model"
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 90), (1, 1), (4, 90)])
+def test_a_picture_as_high_as_it_has_channels_is_read_as_a_picture(height: int, width: int) -> None:
+    """Red is 1, 0, 0, whatever the size: nobody guesses which axis is the channels'."""
+    red = np.zeros((height, width, 3), np.uint8)
+    red[..., 0] = 255
+    for family in ("vit", "detr"):
+        plugin = plugins.load("models", family)
+        model = Model(family, family, next(iter(plugin.PRESETS)), next(iter(plugin.TASKS)))
+        shape = {"batch": 1, "image_size": 224, "height": 64, "width": 96}
+        values = plugin.feeds(model, [Sample(image=red)], shape)["pixel_values"]
+        channels = values[0].reshape(3, -1).max(axis=1)
+        assert channels[0] > 0.9, family
+        assert max(channels[1:]) <= 0.0 or family == "detr", family
+
+
+def test_a_model_that_looks_at_pictures_says_that_texts_are_none() -> None:
+    model = Model("vit", "vit", "google/vit-base-patch16-224", "image-classification")
+    said = refusal(fed, model, SENTENCES, image_size=224)
+    assert said == "this model looks at pictures, and the dataset has none: sample_images has"

@@ -358,6 +358,46 @@ def test_it_is_exported_with_the_axes_it_names(tmp_path: Path) -> None:
     assert facts["verified"]["max_abs_error"] < 1e-4
 
 
+HALF = """
+import torch
+
+class Scaled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(8, 4)
+
+    def forward(self, x, k):
+        return self.inner(x) * k
+
+def net(**arguments):
+    y = {"name": "y", "dtype": DTYPE, "axes": ["batch", 4]}
+    return {"module": MODULE, "inputs": [X, K], "outputs": [y]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "dtype", "precision"),
+    [("Scaled()", "float32", "fp32"), ("Scaled().half()", "float16", "fp16")],
+)
+@pytest.mark.parametrize("exporter", ["torch", "onnx"])
+def test_a_module_is_of_the_precision_of_its_weights_and_takes_a_number_without_axes(
+    module: str, dtype: str, precision: str, exporter: str, tmp_path: Path
+) -> None:
+    text = HALF.replace("MODULE", module).replace("DTYPE", repr(dtype))
+    text = text.replace("X,", f'{{"name": "x", "dtype": "{dtype}", "axes": ["batch", 8]}},')
+    text = text.replace("K]", f'{{"name": "k", "dtype": "{dtype}", "axes": [], "range": [2, 2]}}]')
+    (tmp_path / "net.py").write_text(text, encoding="utf-8")
+    case = Case(
+        model=Model("net", "custom", f"{tmp_path}/net.py:net", "inference", trust_remote_code=True),
+        path=(Step(exporter),),
+        backend=Backend("onnxruntime", ("CPUExecutionProvider",), Threads(1)),
+        shape={"batch": 1},
+        dataset=Dataset("random", {}),
+    )
+    artifact = build.artifact_of(build.build_artifact(case, Cache(tmp_path / "cache"), Host(frozenset())))
+    assert artifact.precision == precision
+
+
 # --- sizes in the suite ---
 
 

@@ -16,7 +16,7 @@ from benchbox import build, conductor, suite
 from benchbox.cache import Cache
 from benchbox.contract import Evidence, Host, Sample, Signature, TensorSpec
 from benchbox.errors import StageError, SuiteError
-from benchbox.models import onnx_file
+from benchbox.models import _declared, onnx_file
 from benchbox.schema import Backend, Case, Dataset, Model, Step, Threads
 
 onnx = pytest.importorskip("onnx")
@@ -145,6 +145,35 @@ def test_the_module_is_the_file_at_any_number_of_threads(tmp_path: Path) -> None
         torch.set_num_threads(before)
 
 
+def summed() -> Any:
+    """The sum of x times W: a number without axes."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "W"], ["p"]),
+            helper.make_node("ReduceSum", ["p"], ["s"], keepdims=0),
+        ],
+        "graph",
+        [helper.make_tensor_value_info("x", FLOAT, ("N", 8))],
+        [helper.make_tensor_value_info("s", FLOAT, ())],
+        [numpy_helper.from_array(WEIGHT, "W")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_a_number_without_axes_is_an_output(tmp_path: Path) -> None:
+    model = written(tmp_path, summed())
+    (total,) = onnx_file.load(model)(torch.ones(2, 8))
+    assert (total.shape, round(total.item(), 4)) == ((), round(2 * float(WEIGHT.sum()), 4))
+    entry = build.build_artifact(case(model, "onnx"), Cache(tmp_path / "cache"), Host(frozenset()))
+    assert build.artifact_of(entry).facts["outputs"][0]["axes"] == []
+
+
+def test_a_file_has_no_derivatives_and_says_so(tmp_path: Path) -> None:
+    module = onnx_file.load(written(tmp_path, proto()))
+    with pytest.raises(StageError, match="a graph that is a file has no derivatives to compare with"):
+        module(torch.ones(2, 8, requires_grad=True))
+
+
 # --- feeds ---
 
 IDS = two_inputs(("N", "T"), ("N", "T"))
@@ -183,6 +212,31 @@ def test_a_batch_of_pictures_gets_pictures_divided_by_255(axes: Axes, shape: Any
     channel = x[:, 0] if axes[1] == 3 else x[..., 0]
     assert np.allclose(channel, 0.2)
     assert x.sum() == pytest.approx(0.2 * 6 * 9, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "limits", "said"),
+    [
+        ("int8", (0.0, 300.0), "[0, 300], is none of int8, whose values lie in [-128, 127]"),
+        ("uint8", (-5.0, 5.0), "[-5, 5], is none of uint8, whose values lie in [0, 255]"),
+        ("int32", (0.0, 1e12), "[0, 1e+12], is none of int32"),
+        ("int64", (1.0, 2.0**63), "[1, 9.22337e+18], is none of int64"),
+        (
+            "int64",
+            (0.2, 0.7),
+            "is none of int64, whose values lie in [-9.22337e+18, 9.22337e+18] and are whole",
+        ),
+        ("float16", (0.0, 1e6), "[0, 1e+06], is none of float16, whose values lie in [-65504, 65504]"),
+        ("bool", (0.0, 2.0), "[0, 2], is none of bool, whose values lie in [0, 1]"),
+    ],
+)
+def test_a_range_that_the_type_does_not_hold_is_refused(
+    dtype: str, limits: tuple[float, float], said: str
+) -> None:
+    spec = TensorSpec("k", dtype, ("batch",))
+    with pytest.raises(StageError) as caught:
+        _declared.draw([spec], {"k": limits}, [Sample(text="a")], {"batch": 1})
+    assert said in caught.value.reason
 
 
 def test_whole_numbers_without_a_range_are_not_guessed(tmp_path: Path) -> None:

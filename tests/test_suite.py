@@ -1137,3 +1137,10 @@ def test_any_override_applies_or_is_a_usage_error(key, value):
         parsed(GOOD, f"{key}={value}")
     except UsageError as error:
         assert str(error)
+
+
+def test_a_path_that_was_written_short_is_replaced_by_a_path_of_several_steps() -> None:
+    cases = parsed(
+        changed("paths: [torch, [onnx, fp16]]", "paths: onnx"), "paths.0=[onnx, fp16]", "backends=onnxruntime"
+    ).cases
+    assert {case.path_label for case in cases} == {"onnx + fp16"}

@@ -71,9 +71,8 @@ def _files(root: Path, seed: int) -> list[Path]:
     if len(found) < 2:
         if not root.is_dir():
             raise StageError(f"{root} is no folder")
-        raise StageError(
-            f"{root} holds {len(found)} images ({', '.join(sorted(SUFFIXES))}); at least two are needed"
-        )
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise StageError(f"{root} holds {len(found)} images; at least two are needed ({kinds})")
     return sorted(found, key=lambda f: hashlib.sha256(os.fsencode(f"{seed}/{f.relative_to(root)}")).digest())
 
 
