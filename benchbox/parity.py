@@ -48,11 +48,12 @@ def compare(name: str, shape: Mapping[str, int], reference: Array, candidate: Ar
     finite = np.isfinite(ref) & np.isfinite(cand)
     both = finite.any()
     error = np.abs(cand[finite] - ref[finite])
+    none = None if ref.size else 0.0  # an output without elements has no errors
     return OutputParity(
         output=name,
         shape=dict(shape),
-        max_abs_error=float(error.max()) if both else None,
-        mean_abs_error=float(error.mean()) if both else None,
+        max_abs_error=float(error.max()) if both else none,
+        mean_abs_error=float(error.mean()) if both else none,
         max_rel_error=_relative(error, np.abs(ref[finite])) if both else None,
         cosine=_worst_cosine(ref, cand) if not (nan_count or inf_count) else None,
         sqnr_db=_sqnr_db(ref[finite], error) if both else None,

@@ -168,6 +168,23 @@ def test_a_number_without_axes_is_an_output(tmp_path: Path) -> None:
     assert build.artifact_of(entry).facts["outputs"][0]["axes"] == []
 
 
+def test_a_graph_without_outputs_is_called_so(tmp_path: Path) -> None:
+    graph = proto()
+    del graph.graph.output[:]
+    with pytest.raises(StageError, match=r"^m\.onnx has no outputs, so there is nothing to compare$"):
+        onnx_file.signature(written(tmp_path, graph), {"batch": 1})
+
+
+def test_the_only_dynamic_axis_cannot_have_a_size_and_be_the_batch(tmp_path: Path) -> None:
+    model = written(tmp_path, proto(), sizes={"N": [1, 2]})
+    with pytest.raises(StageError) as caught:
+        onnx_file.feeds(model, [Sample(text="a")], {"batch": 1, "N": 1})
+    assert caught.value.reason == (
+        "m has no axis left that is the batch: leave N out of sizes, "
+        "or write config: {batch: N} under the model"
+    )
+
+
 def test_a_file_has_no_derivatives_and_says_so(tmp_path: Path) -> None:
     module = onnx_file.load(written(tmp_path, proto()))
     with pytest.raises(StageError, match="a graph that is a file has no derivatives to compare with"):

@@ -106,6 +106,14 @@ def test_equal_outputs_have_a_cosine_of_one_and_nearly_equal_ones_less() -> None
     assert 0.9999 < compare(logits, logits + np.float32(1e-3)).cosine < 1.0
 
 
+def test_an_output_without_elements_agrees() -> None:
+    """Boxes where nothing was found."""
+    nothing = np.zeros((2, 0, 4))
+    found = parity.compare("boxes", SHAPE, nothing, nothing)
+    assert (found.max_abs_error, found.mean_abs_error, found.cosine) == (0.0, 0.0, None)
+    assert judge(found, Tolerance(atol=0.0, cosine=0.99999, sqnr_db=100.0)) == ()
+
+
 def test_outputs_that_are_the_same_agree_though_some_are_zero() -> None:
     """Class indices, masks and dead units: where both are zero there is no angle, and no error."""
     strict = Tolerance(atol=0.0, cosine=0.99999, sqnr_db=100.0)

@@ -102,6 +102,8 @@ def _ranges(model: Model) -> dict[str, _declared.Range]:
 def _signature(file: Path, batch: str | None, sizes: frozenset[str], _modified_ns: int) -> Signature:
     graph = _onnx.prepared(file, batch, sizes).graph
     found = Signature(tuple(map(_onnx.tensor, graph.input)), tuple(map(_onnx.tensor, graph.output)))
+    if not found.outputs:
+        raise StageError(f"{file.name} has no outputs, so there is nothing to compare")
     for spec in (*found.inputs, *found.outputs):
         if spec.dtype not in _declared.DTYPES:
             raise StageError(
@@ -126,7 +128,13 @@ def _require_declared(model: Model, found: Signature) -> None:
 
 def _with_fixed_batch(model: Model, specs: Sequence[TensorSpec], batch: int) -> tuple[TensorSpec, ...]:
     """The inputs of a file without a dynamic batch, the fixed size of whose first axis is the batch."""
-    only = next((spec.axes[0] for spec in specs if spec.axes), 1)
+    first = [spec.axes[0] for spec in specs if spec.axes]
+    only = next((axis for axis in first if isinstance(axis, int)), 1 if not first else None)
+    if only is None:
+        raise StageError(
+            f"{model.name} has no axis left that is the batch: leave {first[0]} out of sizes, or write "
+            f"config: {{batch: {first[0]}}} under the model"
+        )
     if batch != only:
         raise StageError(
             f"{model.name} takes a batch of {only} and no other: write dynamic_axes: false, and batch: "
