@@ -212,7 +212,7 @@ def report(
     """Draw the reports again, from results alone: nothing is measured, and torch is not needed."""
     from benchbox import frame
 
-    loaded = frame.load_results(*runs)
+    loaded = frame.load_results(*_each_once(runs))
     folder = out or _REPORTS / _joined([results.name for results in loaded.results])
     _show_results(loaded, frame.write_reports(loaded, folder))
 
@@ -463,6 +463,13 @@ def _show_finished(finished: Finished, options: Sequence[str]) -> None:
         typer.echo(f"error: {finished.problem}. Then: benchbox report {folder}", err=True)
     if finished.interrupted:
         _say_how_to_continue(folder, options)
+
+
+def _each_once(folders: Sequence[Path]) -> list[Path]:
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        found.setdefault(folder.resolve(), folder)
+    return list(found.values())
 
 
 def _joined(names: Sequence[str]) -> str:

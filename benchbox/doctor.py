@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchbox import cgroup, environment
+from benchbox import cgroup, environment, measure
 from benchbox.cgroup import QuotaUse, read_text
 from benchbox.schema import Environment
 
@@ -68,7 +67,7 @@ def take_readings(machine: Environment, look_seconds: float = 0.5, root: Path = 
     """Looks at the machine; nothing of ours works for `look_seconds`, so that who works is another."""
     processes = _cpu_seconds_by_process()
     before = environment.counters(root)
-    time.sleep(look_seconds)
+    measure.pause(look_seconds)
     noise = environment.noise_between(before, environment.counters(root))
     seen = environment.visible_cores()
     return Readings(

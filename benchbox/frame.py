@@ -369,26 +369,19 @@ RESERVED = frozenset((*_OWN, *columns.NAMES))
 
 
 def load_results(*folders: str | Path) -> Runs:
-    """What the results folders hold, each of them once. Raises StoreError where one of them is none.
+    """What the results folders hold. Raises StoreError where one of them is none.
 
     Of folders with the same name, `main/run` and `branch/run`, the runs are called by as much of their paths
-    as tells them apart.
+    as tells them apart; a folder that is given twice counts twice.
     """
     gathered, reader = Gathered(), lines.Reader()
     with store.without_collecting():
-        found = [store.browse(folder, gathered.add, reader) for folder in _each_once(folders)]
+        found = [store.browse(Path(folder), gathered.add, reader) for folder in folders]
     names = _told_apart([results.folder for results in found])
     results = tuple(replace(each, name=name) for each, name in zip(found, names, strict=True))
     if len(gathered.case_ids) > sum(len(run.records) for run in results):
         return Runs(results)  # a case was recorded twice: what counts is gathered when it is asked for
     return Runs(results, gathered)
-
-
-def _each_once(folders: Sequence[str | Path]) -> list[Path]:
-    found: dict[Path, Path] = {}
-    for folder in map(Path, folders):
-        found.setdefault(folder.resolve(), folder)
-    return list(found.values())
 
 
 def _told_apart(folders: Sequence[Path]) -> list[str]:
@@ -399,7 +392,7 @@ def _told_apart(folders: Sequence[Path]) -> list[str]:
 
 
 def _parts_needed(path: Sequence[str], paths: Sequence[Sequence[str]], longest: int) -> int:
-    others = [other for other in paths if other is not path]
+    others = [other for other in paths if other != path]
     ends = range(1, longest)
     return next((n for n in ends if all(other[-n:] != path[-n:] for other in others)), longest)
 

@@ -23,6 +23,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def pause(seconds: float) -> None:
+    """Does nothing for so long."""
+    time.sleep(seconds)
+
+
 @dataclass(frozen=True)
 class Stopwatch:
     """Seconds since it was made."""

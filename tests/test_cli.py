@@ -656,6 +656,18 @@ class TestOtherCommands:
         assert both.exit_code == 0
         assert "report   compared/report.html" in both.stdout.splitlines()
 
+    def test_the_folder_of_a_report_of_many_runs_has_a_name_that_fits(self, here: Path) -> None:
+        """Ten names of 23 letters; and a run that is named twice is in the report once."""
+        now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+        runs = [store.create(here / "results", {}, MACHINE, name=f"run{n}", now=now) for n in range(10)]
+        for run in runs:
+            run.append([record(ONNX)])
+        done = benchbox_("report", *(str(run.folder) for run in runs), f"{runs[0].folder}/.")
+        assert done.exit_code == 0
+        (folder,) = (here / "reports").iterdir()
+        assert folder.name.startswith(f"{runs[0].name}+9-more-")
+        assert done.stdout.count("results  ") == 10
+
     def test_report_of_what_is_no_run_is_a_usage_error(self) -> None:
         result = benchbox_("report", "nowhere")
         assert (result.exit_code, result.stderr) == (

@@ -16,8 +16,8 @@ from benchbox.exporters import _lora
 REQUIRES = ("torch", "transformers", "safetensors")
 PRODUCES = "torch"
 
-# A module computes in the least precise of what is in it.
-_HALVES = {"bfloat16": "bf16", "float16": "fp16"}
+# A module computes in the least precise of what is in it; what is not here is fp32.
+_HALVES = {"float16": "fp16", "bfloat16": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,12 @@ def export(job: ExportJob, folder: Path) -> Facts:
     job.family.save(module, folder)
     parameters = list(module.parameters())
     dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in parameters})
+    halves = [word for dtype, word in _HALVES.items() if dtype in dtypes]
     return {
         "exporter": "torch",
         "parameters": sum(p.numel() for p in parameters),
         "buffers": sum(b.numel() for b in module.buffers()),
         "dtypes": dtypes,
-        "precision": next((word for dtype, word in _HALVES.items() if dtype in dtypes), "fp32"),
+        **({"precision": halves[0]} if halves else {}),
         **_lora.adapters(job.module),
     }

@@ -215,8 +215,7 @@ def require_image_size(model: Model, configured: int, size: int) -> None:
     """Raises StageError where the suite's image size is not that of the model's position embeddings."""
     if configured != size:
         raise StageError(
-            f"{model.name} takes images of {configured} pixels, and the suite's image_size is {size}: "
-            f"write image_size: {configured} under inputs"
+            f"{model.name} takes images of {configured} pixels, and the suite's image_size is {size}"
         )
 
 
