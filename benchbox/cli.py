@@ -23,10 +23,6 @@ from typer.core import TyperGroup
 
 from benchbox.errors import BenchboxError, UsageError
 
-_REPORTS = Path("reports")
-# Of a report of several runs, whose folder is called by all of them; a file system takes 255 bytes.
-_LONGEST_NAME = 200
-
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
@@ -37,6 +33,10 @@ if TYPE_CHECKING:
     from benchbox.schema import Record
 
 OK, NOT_OK, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+_REPORTS = Path("reports")
+# Of a report of several runs, whose folder is called by all of them; a file system takes 255 bytes.
+_LONGEST_NAME = 200
 
 
 class _Front(TyperGroup):
@@ -508,8 +508,7 @@ def _show_results(runs: Runs, reports: Sequence[Path]) -> None:
 def _shown(runs: Runs, most: int) -> list[int]:
     """The first rows in reading order; of a group that is cut also what is recommended."""
     order = runs.reading_order()
-    keys = list(zip(runs.table["run"], runs.table["group"], strict=True))
-    groups = {keys[row] for row in order[:most]}
+    groups = {runs.groups[row] for row in order[:most]}
     recommended = (choice.rows for choice in runs.recommend() if (choice.run, choice.group) in groups)
     first = {*order[:most], *chain.from_iterable(recommended)}
     return [row for row in order if row in first]

@@ -19,7 +19,7 @@ from benchbox.calls import Calls
 from benchbox.comparison import Bounds, Timings
 from benchbox.errors import StoreError
 from benchbox.gather import Gathered
-from benchbox.schema import MeasurePlan, Record
+from benchbox.schema import Record, plan_number
 from benchbox.stats import Floats, Ints
 from benchbox.store import Results
 
@@ -88,6 +88,11 @@ class Runs:
     def rows(self) -> Iterator[tuple[Results, Record]]:
         """Every record with its run, in the order of the table."""
         return ((results, record) for results in self.results for record in results.records)
+
+    @cached_property
+    def groups(self) -> Sequence[tuple[str, str]]:
+        """Of each row of the table the run and the group, whose cases are compared with each other."""
+        return list(zip(self._run_names, self._all.groups, strict=True))
 
     def to_pandas(self) -> pd.DataFrame:
         """A row a case: what it is, how it ended, latency with its interval, memory, parity, command.
@@ -265,7 +270,7 @@ class Runs:
     @cached_property
     def _baselines(self) -> Ints:
         """For each record the position of its baseline's measurement in `_timings`, or -1."""
-        groups = list(zip(self._run_names, self._all.groups, strict=True))
+        groups = self.groups
         sessions, beside = self._all.sessions, self._all.companion_sessions
         baselines, outcomes = self._all.baselines, self._all.outcomes
         own = {
@@ -297,11 +302,9 @@ class Runs:
 
     @cached_property
     def _recommendations(self) -> tuple[Recommendation, ...]:
-        frame = self._frame
-        keys = list(zip(frame["run"], frame["group"], strict=True))
-        members: dict[tuple[str, str], list[int]] = {key: [] for key in keys}
+        members: dict[tuple[str, str], list[int]] = {group: [] for group in self.groups}
         for number in self._fastest_first():
-            members[keys[number]].append(number)
+            members[self.groups[number]].append(number)
         fit = {key: self._never_proven_slower(rows) for key, rows in members.items()}
         beaten = self._beaten([(rows[0], rival) for rows in fit.values() for rival in rows[1:]])
         return tuple(
@@ -315,8 +318,7 @@ class Runs:
         Where a row of the group has none, all of the group are taken by their latencies.
         """
         p50, ratio = self._frame["p50_ms"].to_numpy(), self._frame["ratio"].to_numpy()
-        outcomes, baselines = self._all.outcomes, self._all.baselines
-        groups = list(zip(self._run_names, self._all.groups, strict=True))
+        groups, outcomes, baselines = self.groups, self._all.outcomes, self._all.baselines
         timed = [n for n, outcome in enumerate(outcomes) if outcome == "ok" and not np.isnan(p50[n])]
         lacking = {groups[n] for n in timed if np.isnan(ratio[n]) and not baselines[n]}
 
@@ -430,18 +432,6 @@ def _repeated(values: Sequence[Any], numbers: Ints) -> Any:
 
     return pd.Series(values).array.take(numbers)
 
-
-def plan_number(suite: Mapping[str, Any], name: str) -> float:
-    """A number of the suite's `measure`, as it was resolved; the default where the file lacks it."""
-    measure = suite.get("measure")
-    value = measure.get(name) if isinstance(measure, Mapping) else None
-    if isinstance(value, int | float) and 0 <= value < _BELOW[name]:  # a damaged file may say anything
-        return float(value)
-    return float(getattr(MeasurePlan(), name))
-
-
-# What the numbers that are asked for must be below: an interval that is certain is infinite.
-_BELOW = {"confidence": 1.0, "margin": 1e6}
 
 # What a reader looks for first stands first; the rest follows as it comes.
 _FIRST = (

@@ -25,6 +25,9 @@ Weights = Literal["random", "pretrained"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 StoppedBy = Literal["precision", "budget", "interrupt"]
 
+PRECISION_OF_DTYPE: Mapping[str, Precision] = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+"""What torch calls the precisions of floats."""
+
 
 def digest(value: Any) -> str:
     """The SHA-256, in hex, of a JSON-able value in canonical form (sorted keys, no spaces).
@@ -297,6 +300,19 @@ class MeasurePlan:
     timeout_seconds: float = 900.0
     memory_limit_bytes: int | None = None
     memory_budget_bytes: int | None = None
+
+
+def plan_number(suite: Mapping[str, Any], name: str) -> float:
+    """`confidence` or `margin` of a suite's `measure`, as a run wrote it; the default where the file lacks it."""
+    measure = suite.get("measure")
+    value = measure.get(name) if isinstance(measure, Mapping) else None
+    if isinstance(value, int | float) and 0 <= value < _BELOW[name]:  # a damaged file may say anything
+        return float(value)
+    return float(getattr(MeasurePlan(), name))
+
+
+# What the numbers that are asked for must be below: an interval that is certain is infinite.
+_BELOW = {"confidence": 1.0, "margin": 1e6}
 
 
 @dataclass(frozen=True)

@@ -216,25 +216,24 @@ def sat_apart(record, baseline_ms, p50_ms, session):
     )
 
 
+def two_sittings(onnx_ms, baseline_ms, int8_ms):
+    """A baseline of 300 ms with ONNX beside it, and INT8 later beside a baseline that took so long then."""
+    return runs_of(
+        golden.RECORDS[BASELINE],
+        replace(golden.RECORDS[ONNX], measurement=golden.measurement(onnx_ms, peak_mib=500)),
+        sat_apart(golden.RECORDS[INT8], baseline_ms, int8_ms, "vit/b"),
+    )
+
+
 def test_cases_of_two_sittings_are_recommended_by_their_ratios():
     """The machine was three times as fast in the second sitting: 0.8 of 100 ms is no match for 0.5 of 300."""
-    records = [
-        golden.RECORDS[BASELINE],
-        replace(golden.RECORDS[ONNX], measurement=golden.measurement(150.0, peak_mib=500)),
-        sat_apart(golden.RECORDS[INT8], 100.0, 80.0, "vit/b"),
-    ]
-    runs = runs_of(*records)
+    runs = two_sittings(150.0, 100.0, 80.0)
     assert runs.to_pandas()["ratio"].tolist()[1:] == pytest.approx([0.5, 0.8])
     assert [advice.rows for advice in runs.recommend()] == [(1,)]
 
 
 def test_a_case_that_is_proven_slower_is_never_among_the_fastest():
-    records = [
-        golden.RECORDS[BASELINE],
-        replace(golden.RECORDS[ONNX], measurement=golden.measurement(360.0, peak_mib=500)),
-        sat_apart(golden.RECORDS[INT8], 100.0, 136.0, "vit/b"),
-    ]
-    runs = runs_of(*records)
+    runs = two_sittings(360.0, 100.0, 136.0)
     assert runs.to_pandas()["verdict"].tolist() == ["", "slower", "slower"]
     assert [advice.rows for advice in runs.recommend()] == [(0,)]
 

@@ -15,14 +15,12 @@ from typing import Any, Literal
 
 from benchbox.contract import Feeds, Module, Outputs, Session, SessionJob
 from benchbox.errors import StageError, Unavailable, first_line
-from benchbox.schema import Artifact, Backend, Precision, Threads
+from benchbox.schema import PRECISION_OF_DTYPE, Artifact, Backend, Precision, Threads
 
 REQUIRES = ("torch",)
 ACCEPTS = ("torch",)
 DEFAULT_PROVIDERS = ("cpu",)
 KNOWN_PROVIDERS = ("cpu", "cuda")
-
-_PRECISIONS: Mapping[str, Precision] = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def precision(options: Options, artifact: Artifact) -> Precision:
         return artifact.precision
     if options.load_in_4bit:
         return "int4"
-    return _PRECISIONS[options.dtype]
+    return PRECISION_OF_DTYPE[options.dtype]
 
 
 def open(job: SessionJob) -> Session:

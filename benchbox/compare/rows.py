@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from benchbox import frame
 from benchbox.compare.facts import Fact
 from benchbox.compare.pairing import Pair
-from benchbox.schema import Environment, Record
+from benchbox.schema import Environment, Record, plan_number
 from benchbox.stats import Interval
 
 Anchored = Literal["anchored", "anchor", "plain", ""]
@@ -36,12 +35,12 @@ class Run:
     @property
     def confidence(self) -> float:
         """That of the run's intervals."""
-        return frame.plan_number(self.suite, "confidence")
+        return plan_number(self.suite, "confidence")
 
     @property
     def margin(self) -> float:
         """The difference below which two latencies count as the same."""
-        return frame.plan_number(self.suite, "margin")
+        return plan_number(self.suite, "margin")
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def _row(pair: Pair, sides: Sides, anchor: bool) -> Row:
         path=_either(pair).case.path_label,
         runtime="",
         pair=pair,
-        latency=replace(_change(pair, sides, lambda side, id_: side.p50_ms(id_)), ratio=ratio),
+        latency=replace(_change(pair, sides, lambda side, r: side.p50_ms(r.case.id)), ratio=ratio),
         plain=plain,
         anchored=anchored,
         why_plain=why_plain,
@@ -134,16 +134,16 @@ def _either(pair: Pair) -> Record:
     return record
 
 
-def _change(pair: Pair, sides: Sides, of: Callable[[_Side, str], float | None]) -> Change:
+def _change(pair: Pair, sides: Sides, of: Callable[[_Side, Record], float | None]) -> Change:
     before, after = (
-        of(side, record.case.id) if record else None
+        of(side, record) if record else None
         for side, record in zip(sides, (pair.before, pair.after), strict=True)
     )
     return Change(before, after)
 
 
 def _fact(pair: Pair, sides: Sides, name: str) -> Change:
-    return _change(pair, sides, lambda side, id_: side.facts[id_][name])
+    return _change(pair, sides, lambda side, r: side.facts[r.case.id][name])
 
 
 def _parity(pair: Pair, sides: Sides) -> dict[str, Change]:
@@ -154,7 +154,7 @@ def _parity(pair: Pair, sides: Sides) -> dict[str, Change]:
 
 
 def _metric(pair: Pair, sides: Sides, name: str) -> Change:
-    return _change(pair, sides, lambda side, id_: side.metrics[id_].get(name))
+    return _change(pair, sides, lambda side, r: side.metrics[r.case.id].get(name))
 
 
 def _same_artifact(pair: Pair) -> bool | None:
@@ -243,8 +243,8 @@ def _verdict(pair: Pair, ratio: Interval | None, anchored: Anchored, margin: flo
 
 def _memory(pair: Pair, sides: Sides, name: str, of: Callable[[Memory], int]) -> Change:
     """Processes are the sample here too: memory differs between them by up to 18 %."""
-    both = zip(sides, (pair.before, pair.after), strict=True)  # of a child that failed it is another quantity
-    known = Change(*(side.facts[r.case.id][name] if r and r.measurement else None for side, r in both))
+    # Of a child that failed it is another quantity.
+    known = _change(pair, sides, lambda side, r: side.facts[r.case.id][name] if r.measurement else None)
     if pair.before is None or pair.after is None:
         return known
     old, new = (_peaks(record.measurement, of) for record in (pair.before, pair.after))

@@ -12,12 +12,10 @@ from typing import Literal
 
 from benchbox.contract import ExportJob, Facts
 from benchbox.exporters import _lora
+from benchbox.schema import PRECISION_OF_DTYPE
 
 REQUIRES = ("torch", "transformers", "safetensors")
 PRODUCES = "torch"
-
-# A module computes in the least precise of what is in it; what is not here is fp32.
-_HALVES = {"float16": "fp16", "bfloat16": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ def export(job: ExportJob, folder: Path) -> Facts:
     job.family.save(module, folder)
     parameters = list(module.parameters())
     dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in parameters})
-    halves = [word for dtype, word in _HALVES.items() if dtype in dtypes]
+    halves = [word for dtype, word in PRECISION_OF_DTYPE.items() if dtype in dtypes and word != "fp32"]
     return {
         "exporter": "torch",
         "parameters": sum(p.numel() for p in parameters),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchbox.schema import Environment, MeasurePlan
+from benchbox.schema import Environment, plan_number
 
 Row = Mapping[str, Any]
 """A row of the table, by column name; None where nothing was measured."""
@@ -81,14 +81,12 @@ def groups(runs: Any, max_rows: int = sys.maxsize, max_groups: int = sys.maxsize
 
     What was measured comes first. Rows are made of these alone: a page shows 2,000 of 100,000.
     """
-    frame = runs.table
     members: dict[tuple[str, str], list[int]] = {}
-    keys = list(zip(frame["run"], frame["group"], strict=True))
     for number in runs.reading_order():
-        members.setdefault(keys[number], []).append(number)
+        members.setdefault(runs.groups[number], []).append(number)
     shown = _within(list(members.items())[:max_groups], max_rows)
     best = {(advice.run, advice.group): advice.rows for advice in runs.recommend()}
-    rows = table_rows(frame, [number for _, numbers in shown for number in numbers])
+    rows = table_rows(runs.table, [number for _, numbers in shown for number in numbers])
     return [
         _group(
             [rows[number] for number in numbers],
@@ -318,7 +316,7 @@ def facts(environment: Environment) -> list[tuple[str, str]]:
 
 def plan(runs: Sequence[Any], name: str) -> str:
     """`95 %`: the `confidence` or the `margin` of runs; where they differ, each with the runs it is of."""
-    return told_apart([(_plan(run.suite, name), run.name) for run in runs])
+    return told_apart([(f"{plan_number(run.suite, name) * 100:g} %", run.name) for run in runs])
 
 
 def told_apart(values: Sequence[tuple[str, str]]) -> str:
@@ -329,9 +327,3 @@ def told_apart(values: Sequence[tuple[str, str]]) -> str:
     if len(by_value) < 2:
         return next(iter(by_value), "")
     return ", ".join(f"{value} ({', '.join(names)})" for value, names in by_value.items())
-
-
-def _plan(suite: Mapping[str, Any], name: str) -> str:
-    measure = suite.get("measure")
-    value = measure.get(name) if isinstance(measure, Mapping) else None
-    return f"{(value if isinstance(value, int | float) else getattr(MeasurePlan(), name)) * 100:g} %"
