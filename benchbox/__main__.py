@@ -1,5 +1,5 @@
 """`python -m benchbox`: the command, where its script is not on the path."""
 
-from benchbox.cli import main
+from benchbox.cli.commands import main
 
 main()

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 import cases
-from benchbox import build, environment, rounds
-from benchbox.cache import Cache
-from benchbox.conductor import Builder
-from benchbox.process import Limits
+from benchbox.build import builder as build
+from benchbox.machine import environment
+from benchbox.measure import rounds
+from benchbox.build.cache import Cache
+from benchbox.runner.runner import Builder
+from benchbox.machine.child import Limits
 from benchbox.schema import Case
 
 # No test asks a hub: what is not on this machine is not there. Read when transformers is first imported.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchbox.comparison import Timings
+from benchbox.results.timings import Timings
 
 # Calls of a block that are simulated at most: more would only make the block's median still more certain.
 _MOST_CALLS = 20

@@ -8,8 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import golden_records as golden
-from benchbox import frame
-from benchbox.reporters import _across, _wording, html, markdown
+from benchbox.results import runs as frame
+from benchbox.reporters import across, wording
+from benchbox.reporters.formats import html, markdown
 from benchbox.schema import Record
 
 XEON = replace(golden.ENVIRONMENT, cpu_model=f"Xeon {golden.HOSTILE}", cpu_count=16)
@@ -23,8 +24,8 @@ def folder(path: Path, records: tuple[Record, ...], machine: object) -> Path:
     return path
 
 
-def tables(*folders: Path) -> tuple[_across.Across, ...]:
-    return _across.of(_wording.groups(frame.load_results(*folders)))
+def tables(*folders: Path) -> tuple[across.Across, ...]:
+    return across.of(wording.groups(frame.load_results(*folders)))
 
 
 def test_one_run_on_one_provider_has_no_such_table(tmp_path: Path) -> None:

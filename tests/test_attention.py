@@ -15,14 +15,16 @@ import pytest
 from PIL import Image
 
 import cases
-from benchbox import attention, build, plugins, suite
-from benchbox.cache import Cache
+from benchbox.numerics import attention
+from benchbox.build import builder
+from benchbox import plugins, suite
+from benchbox.build.cache import Cache
 from benchbox.errors import SuiteError
-from benchbox.models import vit
-from benchbox.reporters import _pictures
-from benchbox.rounds import Ready
+from benchbox.plugins.models import vit
+from benchbox.reporters import pictures
+from benchbox.measure.rounds import Ready
 from benchbox.schema import Attention, Case, Dataset, Model
-from benchbox.worker import Worker
+from benchbox.measure.worker import Worker
 
 KEEPING = replace(cases.MODEL, name="vit-attention", attention=True)
 
@@ -44,7 +46,7 @@ def test_a_vit_gives_where_its_first_token_looks_as_one_more_output() -> None:
 def test_an_exported_vit_keeps_its_attention(tmp_path: Path) -> None:
     """The exporter verified it as an output at a batch that was not traced."""
     case = replace(cases.case("onnx"), model=KEEPING)
-    entry = build.build_artifact(case, Cache(tmp_path), build.Host(frozenset()))
+    entry = builder.build_artifact(case, Cache(tmp_path), builder.Host(frozenset()))
     assert [out["name"] for out in entry.content["facts"]["outputs"]] == ["logits", "attention"]
     assert entry.content["facts"]["verified"]["max_abs_error"] < 1e-5
 
@@ -83,7 +85,7 @@ def test_an_exported_model_of_images_and_texts_keeps_its_attention(
     sizes = dict.fromkeys(plugins.load("models", family).TASKS[task], 4)
     shape = {**sizes, "batch": 1, "image_size": 32, **({"sequence_length": 16} if len(sizes) > 1 else {})}
     case = cases.case("onnx", model=model, shape=shape, dataset=Dataset("sample_images"))
-    entry = build.build_artifact(case, Cache(tmp_path), build.Host(frozenset()))
+    entry = builder.build_artifact(case, Cache(tmp_path), builder.Host(frozenset()))
     attended = entry.content["facts"]["outputs"][-1]
     axes = ["batch", *["sequence_length"] * words, 2, 2]
     assert (attended["name"], list(attended["axes"])) == ("attention", axes)
@@ -136,7 +138,7 @@ def test_without_the_output_nothing_is_kept() -> None:
 
 
 def test_attention_is_a_picture_and_not_judged(ready: Callable[[Case], Ready]) -> None:
-    from benchbox.worker import _outputs
+    from benchbox.measure.worker import _outputs
 
     pair = ({"logits": np.ones((1, 2)), "attention": np.ones((1, 2, 2))},) * 2
     assert [out.output for out in _outputs({"batch": 1}, [pair], but=attention.OUTPUT)] == ["logits"]
@@ -157,7 +159,7 @@ inputs: {dataset: sample_images}
 
 def test_a_png_is_what_others_read_back() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    again = np.asarray(Image.open(io.BytesIO(_pictures.png(pixels))))
+    again = np.asarray(Image.open(io.BytesIO(pictures.png(pixels))))
     assert again.tolist() == pixels.tolist()
 
 
@@ -165,7 +167,7 @@ def test_the_difference_is_red_where_the_candidate_looks_more() -> None:
     """Left: twice as much as the reference's span allows; right: as much as the reference."""
     grey = base64.b64encode(bytes([128] * 4 * 4 * 3)).decode()
     one = Attention("image 1", 4, 4, grey, ((0.0, 1.0),), ((1.0, 1.0),))
-    (picture,) = _pictures._pictures([one])
+    (picture,) = pictures._pictures([one])
     assert picture.error == 1.0
     drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.difference.partition(",")[2]))))
     red, _, blue = (int(value) for value in drawn[80, 0])

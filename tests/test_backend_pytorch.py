@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchbox.backends import pytorch
+from benchbox.plugins.backends import pytorch
 from benchbox.errors import StageError, Unavailable
 from benchbox.schema import Artifact, Backend, Threads
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import cases
-from benchbox import arrays, build, cache
-from benchbox.cache import Cache
-from benchbox.contract import Host
+from benchbox.numerics import arrays
+from benchbox.build import builder, cache
+from benchbox.build.cache import Cache
+from benchbox.plugins.contract import Host
 from benchbox.errors import StageError
-from benchbox.rounds import Ready
+from benchbox.measure.rounds import Ready
 from benchbox.schema import Case, Dataset, Lora, Model, Step
 
 torch = pytest.importorskip("torch")
@@ -28,7 +29,7 @@ INT8 = cases.case("onnx", "int8_dynamic")
 
 
 def keys(case: Case, host: Host = PLAIN) -> tuple[str, ...]:
-    return build.artifact_keys(case, host)
+    return builder.artifact_keys(case, host)
 
 
 def test_paths_share_the_keys_of_their_common_prefix() -> None:
@@ -122,22 +123,22 @@ def test_the_length_that_calibrates_is_in_its_key_and_in_no_other() -> None:
 
 def test_a_pass_that_does_not_say_that_it_calibrates_cannot() -> None:
     with pytest.raises(StageError, match="CALIBRATES = True"):
-        build._no_calibration(samples=1)
+        builder._no_calibration(samples=1)
 
 
 def test_what_all_plugins_build_with_is_in_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, reference = keys(INT8), build.reference_key(INT8, 4)
-    monkeypatch.setattr(build.plugins, "shared_digest", lambda: "edited")
+    before, reference = keys(INT8), builder.reference_key(INT8, 4)
+    monkeypatch.setattr(builder.plugins, "shared_digest", lambda: "edited")
     assert not set(before) & set(keys(INT8))
-    assert build.reference_key(INT8, 4) != reference
+    assert builder.reference_key(INT8, 4) != reference
 
 
 def test_a_model_with_adapters_depends_on_peft(monkeypatch: pytest.MonkeyPatch) -> None:
     adapted = replace(ONNX, model=replace(cases.MODEL, lora=(Lora("./a"),)))
     before = keys(adapted), keys(ONNX)
-    real = build.plugins.versions
+    real = builder.plugins.versions
     monkeypatch.setattr(
-        build.plugins,
+        builder.plugins,
         "versions",
         lambda names: {**real(names), **{n: "99" for n in names if n == "peft"}},
     )
@@ -149,27 +150,27 @@ def test_a_folder_that_cannot_be_read_is_a_reason_and_no_traceback() -> None:
         raise PermissionError(13, "Permission denied", "model.safetensors")
 
     with pytest.raises(StageError, match=r"cannot be read: PermissionError: \[Errno 13\] Permission denied"):
-        build._readable(refused)()
+        builder._readable(refused)()
 
 
 @pytest.mark.parametrize("word", ["onnx", "int8_dynamic"])
 def test_an_edited_plugin_builds_anew(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, original = keys(INT8), build.plugins.source_digest
+    before, original = keys(INT8), builder.plugins.source_digest
     monkeypatch.setattr(
-        build.plugins, "source_digest", lambda kind, name: "edited" if name == word else original(kind, name)
+        builder.plugins, "source_digest", lambda kind, name: "edited" if name == word else original(kind, name)
     )
     assert keys(INT8)[-1] != before[-1]
 
 
 def test_a_reference_belongs_to_model_inputs_and_shape() -> None:
-    key = build.reference_key(ONNX, 4)
-    assert build.reference_key(INT8, 4) == build.reference_key(cases.unfused(), 4) == key
+    key = builder.reference_key(ONNX, 4)
+    assert builder.reference_key(INT8, 4) == builder.reference_key(cases.unfused(), 4) == key
     others = [
-        build.reference_key(ONNX, 5),
-        build.reference_key(cases.case("onnx", batch=2), 4),
-        build.reference_key(replace(ONNX, model=replace(cases.MODEL, seed=1)), 4),
-        build.reference_key(replace(ONNX, dataset=Dataset("random", {"height": 33})), 4),
-        build.reference_key(replace(ONNX, dynamic_axes=False), 4),
+        builder.reference_key(ONNX, 5),
+        builder.reference_key(cases.case("onnx", batch=2), 4),
+        builder.reference_key(replace(ONNX, model=replace(cases.MODEL, seed=1)), 4),
+        builder.reference_key(replace(ONNX, dataset=Dataset("random", {"height": 33})), 4),
+        builder.reference_key(replace(ONNX, dynamic_axes=False), 4),
     ]
     assert len({key, *others}) == 6
 
@@ -190,7 +191,7 @@ def test_parity_sees_a_batch_that_no_exporter_saw(
     batch: int, samples: int, dynamic: bool, expected: tuple[int, ...]
 ) -> None:
     case = replace(cases.case("onnx", batch=batch), dynamic_axes=dynamic)
-    assert tuple(shape["batch"] for shape in build.parity_shapes(case, samples)) == expected
+    assert tuple(shape["batch"] for shape in builder.parity_shapes(case, samples)) == expected
 
 
 def test_an_artifact_says_what_it_is(ready: Callable[[Case], Ready]) -> None:
@@ -246,11 +247,11 @@ def test_timing_and_parity_are_different_images(ready: Callable[[Case], Ready]) 
 
 
 def test_calibration_is_a_stream_of_batches_of_images_that_parity_never_sees() -> None:
-    batches = list(build._calibration(ONNX, samples=5, batch=2))
+    batches = list(builder._calibration(ONNX, samples=5, batch=2))
     assert [feeds["pixel_values"].shape[0] for feeds in batches] == [2, 2, 1]
     calibrated = {image.tobytes() for feeds in batches for image in feeds["pixel_values"]}
     shape = {"batch": 5, "image_size": 32}
-    (seen,) = build._stream(ONNX, "parity", [shape])
+    (seen,) = builder._stream(ONNX, "parity", [shape])
     parity = {image.tobytes() for image in seen.feeds["pixel_values"]}
     assert len(calibrated) == 5
     assert not calibrated & parity
@@ -259,7 +260,7 @@ def test_calibration_is_a_stream_of_batches_of_images_that_parity_never_sees() -
 def test_the_noise_floor_is_what_another_number_of_threads_changes() -> None:
     """A module whose output is its number of threads, less 1e-3 of it: as many threads as before, after."""
     before = torch.get_num_threads()
-    outputs, noise = build._run_twice(
+    outputs, noise = builder._run_twice(
         lambda x: (x * 0 + float(torch.get_num_threads() > 1),), ["y"], {"x": np.ones((1, 2), np.float32)}
     )
     assert noise == 1.0
@@ -269,7 +270,7 @@ def test_the_noise_floor_is_what_another_number_of_threads_changes() -> None:
 
 def test_a_reference_that_is_not_finite_is_an_error() -> None:
     with pytest.raises(StageError, match=r"^the PyTorch reference itself gives values .* not finite in 'y'$"):
-        build._run_twice(lambda x: (x / 0,), ["y"], {"x": np.ones((1, 2), np.float32)})
+        builder._run_twice(lambda x: (x / 0,), ["y"], {"x": np.ones((1, 2), np.float32)})
 
 
 def test_a_lost_artifact_in_the_middle_of_a_path_is_not_needed(
@@ -279,16 +280,16 @@ def test_a_lost_artifact_in_the_middle_of_a_path_is_not_needed(
     ready(INT8)
     host = build_host()
     store = Cache(own_cache)
-    last = build.artifact_keys(INT8, host)[-1]
+    last = builder.artifact_keys(INT8, host)[-1]
     shutil.copytree(ready(INT8).folder, own_cache / "entries" / last, dirs_exist_ok=True)
-    shutil.rmtree(own_cache / "entries" / build.artifact_keys(INT8, host)[0])
-    monkeypatch.setattr(build, "_export", never)
-    monkeypatch.setattr(build, "_apply", never)
-    assert build.build_artifact(INT8, store, host).key == last
+    shutil.rmtree(own_cache / "entries" / builder.artifact_keys(INT8, host)[0])
+    monkeypatch.setattr(builder, "_export", never)
+    monkeypatch.setattr(builder, "_apply", never)
+    assert builder.build_artifact(INT8, store, host).key == last
 
 
 def build_host() -> Host:
-    from benchbox import environment
+    from benchbox.machine import environment
 
     return environment.host()
 
@@ -300,10 +301,10 @@ def never(*_: Any) -> Any:
 def test_a_graph_with_fixed_axes_is_calibrated_in_its_own_batches() -> None:
     """It takes no others; the samples are rounded up to whole batches."""
     fixed = replace(cases.case("onnx", "int8_static", batch=4), dynamic_axes=False)
-    given = [feeds["pixel_values"].shape[0] for feeds in build._calibration(fixed, samples=6, batch=1)]
+    given = [feeds["pixel_values"].shape[0] for feeds in builder._calibration(fixed, samples=6, batch=1)]
     assert given == [4, 4]
     free = cases.case("onnx", "int8_static", batch=4)
-    assert [f["pixel_values"].shape[0] for f in build._calibration(free, samples=3, batch=2)] == [2, 1]
+    assert [f["pixel_values"].shape[0] for f in builder._calibration(free, samples=3, batch=2)] == [2, 1]
 
 
 def test_outputs_that_nobody_declared_are_counted() -> None:
@@ -311,5 +312,5 @@ def test_outputs_that_nobody_declared_are_counted() -> None:
         return (x, x)
 
     with pytest.raises(StageError) as caught:
-        build._run(module, ["y"], {"x": np.ones((1, 2), np.float32)})
+        builder._run(module, ["y"], {"x": np.ones((1, 2), np.float32)})
     assert caught.value.reason == "the module returns 2 outputs, and 1 are declared: y"

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from benchbox import cache
-from benchbox.cache import Cache, Entry, Sizes
+from benchbox.build import cache
+from benchbox.build.cache import Cache, Entry, Sizes
 from benchbox.errors import CorruptArtifact, StageError
 
 ABC = hashlib.sha256(b"abc").hexdigest()
@@ -126,7 +126,7 @@ def test_a_cache_that_is_a_file_is_named(tmp_path: Path) -> None:
 
 def test_a_maker_that_is_killed_leaves_no_entry_and_no_lock(store: Cache) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from benchbox.cache import Cache\n"
+        "import os, signal, sys; from pathlib import Path; from benchbox.build.cache import Cache\n"
         "def fill(folder):\n"
         "    (folder / 'half').write_bytes(b'abc'); os.kill(os.getpid(), signal.SIGKILL)\n"
         "Cache(Path(sys.argv[1])).make('k1', fill)\n"
@@ -142,7 +142,7 @@ def test_two_processes_that_want_the_same_entry_make_it_once(store: Cache, tmp_p
     log, fifo = tmp_path / "log", tmp_path / "fifo"
     os.mkfifo(fifo)
     code = (
-        "import os, sys; from pathlib import Path; from benchbox.cache import Cache\n"
+        "import os, sys; from pathlib import Path; from benchbox.build.cache import Cache\n"
         "def fill(folder):\n"
         "    with open(sys.argv[2], 'a') as log: print(os.getpid(), file=log)\n"
         "    print('filling', flush=True); Path(sys.argv[3]).read_text()\n"

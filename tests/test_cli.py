@@ -20,10 +20,14 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import golden_records as golden
-from benchbox import cache, cli, conductor, doctor, environment, frame, live, planning, store, tables
-from benchbox.conductor import Finished, Observer
+from benchbox.build import cache
+from benchbox.cli import commands, live, tables
+from benchbox.runner import runner, planning
+from benchbox.machine import doctor, environment
+from benchbox.results import runs as frame, store
+from benchbox.runner.runner import Finished, Observer
 from benchbox.errors import StageError, StoreError, SuiteError
-from benchbox.planning import Capability, Planned
+from benchbox.runner.planning import Capability, Planned
 from benchbox.schema import Backend, Case, Environment, Record, Step, Threads
 from cases import case, suite
 
@@ -109,7 +113,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def benchbox_(*argv: str) -> Result:
-    return CliRunner().invoke(cli.app, argv, prog_name="benchbox")
+    return CliRunner().invoke(commands.app, argv, prog_name="benchbox")
 
 
 @dataclass
@@ -146,7 +150,7 @@ class FakeRun:
 def fake_run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeRun]:
     def install(**values: Any) -> FakeRun:
         fake = FakeRun(**values)
-        monkeypatch.setattr(conductor, "run", fake)
+        monkeypatch.setattr(runner, "run", fake)
         return fake
 
     return install
@@ -290,7 +294,7 @@ class TestRun:
     ) -> None:
         fake = fake_run()
         started_with = {"overrides": ["a=1"], "only": ["batch=1"], "skip": []}
-        monkeypatch.setattr(conductor, "resumed", lambda run: (f"suite of {run}", started_with))
+        monkeypatch.setattr(runner, "resumed", lambda run: (f"suite of {run}", started_with))
         assert benchbox_("run", "--resume", "results/tiny-1").exit_code == 0
         assert fake.called is not None
         assert fake.called["suite"] == "suite of results/tiny-1"
@@ -793,7 +797,7 @@ class TestOtherCommands:
 
 
 HEAVY = ("torch", "onnx", "onnxruntime", "transformers", "pandas", "tensorrt", "sklearn", "pydantic", "scipy")
-HELP = "import sys; sys.argv = ['benchbox', '--help']; from benchbox.cli import main; main()"
+HELP = "import sys; sys.argv = ['benchbox', '--help']; from benchbox.cli.commands import main; main()"
 
 
 def python(code: str, *, folder: Path = Path(__file__).parents[1]) -> subprocess.CompletedProcess[str]:
@@ -830,7 +834,7 @@ class TestStart:
         assert statistics.median(seconds()) <= 0.4
 
     def test_a_full_disk_behind_stdout_is_an_error_without_a_traceback(self) -> None:
-        code = "import sys; sys.argv = ['benchbox', 'cache', 'path']; from benchbox.cli import main; main()"
+        code = "import sys; sys.argv = ['benchbox', 'cache', 'path']; from benchbox.cli.commands import main; main()"
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(
                 [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
@@ -842,7 +846,7 @@ class TestStart:
     def test_a_terminal_that_knows_ascii_only_gets_every_line(self) -> None:
         suite = Path(__file__).parents[1] / "suites" / "smoke.yaml"
         argv = ["benchbox", "plan", str(suite), "--set", "models.0.name=ü"]
-        code = f"import sys; sys.argv = {argv!r}; from benchbox.cli import main; main()"
+        code = f"import sys; sys.argv = {argv!r}; from benchbox.cli.commands import main; main()"
         done = subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
@@ -854,7 +858,7 @@ class TestStart:
     @pytest.mark.parametrize("command", ["list", "schema", "--help"])
     def test_a_closed_pipe_ends_the_command_quietly(self, command: str) -> None:
         """`benchbox list | head -1`: no traceback, whatever is left unsaid."""
-        code = f"import sys; sys.argv = ['benchbox', {command!r}]; from benchbox.cli import main; main()"
+        code = f"import sys; sys.argv = ['benchbox', {command!r}]; from benchbox.cli.commands import main; main()"
         reading, writing = os.pipe()
         os.close(reading)
         try:

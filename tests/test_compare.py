@@ -16,14 +16,14 @@ import pytest
 from typer.testing import CliRunner
 
 import golden_records as golden
-from benchbox import stats
-from benchbox.cli import app
-from benchbox.compare import anchoring, gates, pairing, reports, wording
-from benchbox.compare.rows import Comparison, Row
-from benchbox.compare.runs import compare
+from benchbox.numerics import stats
+from benchbox.cli.commands import app
+from benchbox.comparison import anchoring, gates, pairing, reports, wording
+from benchbox.comparison.rows import Comparison, Row
+from benchbox.comparison.runs import compare
 from benchbox.errors import StoreError, UsageError
 from benchbox.schema import Environment, Lora, Record, Threads
-from benchbox.stats import Interval
+from benchbox.numerics.stats import Interval
 
 ONNX, INT8 = golden.case("onnx"), golden.case("onnx", golden.INT8)
 BASELINE = golden.case("torch", backend=golden.TORCH)
@@ -635,7 +635,7 @@ def test_markdown_tables_have_as_many_cells_as_columns(run):
 
 
 def test_a_wild_interval_is_said_in_few_signs():
-    from benchbox.compare.rows import Change
+    from benchbox.comparison.rows import Change
 
     wild = Change(1.0, 2.0, Interval(1e-9, 2.0, 1e12))
     assert wording.ratio(wild) == "2.00 (1e-09 to 1,000 or more)"

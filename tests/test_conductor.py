@@ -13,12 +13,14 @@ import pytest
 
 import cases
 import golden_records as golden
-from benchbox import conductor, environment, store
-from benchbox.conductor import Finished
+from benchbox.runner import runner
+from benchbox.machine import environment
+from benchbox.results import store
+from benchbox.runner.runner import Finished
 from benchbox.errors import StageError, StoreError, UsageError
-from benchbox.frame import load_results
-from benchbox.measure import Stopwatch
-from benchbox.rounds import Measured, Ready
+from benchbox.results.runs import load_results
+from benchbox.machine.clock import Stopwatch
+from benchbox.measure.rounds import Measured, Ready
 from benchbox.schema import Case, Suite
 from watching import Notes, builders, name_of, workers
 
@@ -46,7 +48,7 @@ def go(ready: Callable[[Case], Ready], cache_folder: Path, tmp_path: Path) -> Go
             if case.id not in prepared:
                 ready(case)
                 prepared.add(case.id)
-        return conductor.run(
+        return runner.run(
             suite,
             **{"results": tmp_path, "reports": None, "cache": cache_folder, "observer": notes, **options},
         )
@@ -65,7 +67,7 @@ def whole(
     folder = tmp_path_factory.mktemp("results")
     suite = cases.suite(MATRIX, plan)
     options: dict[str, Any] = {"results": folder, "reports": None, "cache": cache_folder}
-    return conductor.run(suite, observer=notes, **options), notes
+    return runner.run(suite, observer=notes, **options), notes
 
 
 def test_every_case_ends_as_a_record(whole: tuple[Finished, Notes]) -> None:
@@ -180,14 +182,14 @@ def test_a_baseline_that_fails_the_second_time_keeps_its_record(
 ) -> None:
     first = go(cases.suite(PAIR), Notes())
     kept = keep_first_record(first.results.folder)
-    original = conductor.Builder.artifact
+    original = runner.Builder.artifact
 
     def broken(self: Any, case: Case) -> Any:
         if case.id == PAIR[0].id:
             raise StageError("the disk is full")
         return original(self, case)
 
-    monkeypatch.setattr(conductor.Builder, "artifact", broken)
+    monkeypatch.setattr(runner.Builder, "artifact", broken)
     notes = Notes()
     go(cases.suite(PAIR), notes, resume=first.results.folder)
     assert notes.outcomes() == {"onnx:disable/1": "ok"}
@@ -217,7 +219,7 @@ def test_cases_that_do_not_fit_together_sit_with_the_baseline_in_turn(go: Go) ->
 def test_numbers_of_two_machines_do_not_belong_in_one_run(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
     first = go(cases.suite(PAIR[:1]), Notes())
     elsewhere = replace(environment.describe(), cpu_model="Another CPU")
-    monkeypatch.setattr(conductor.environment, "describe", lambda: elsewhere)
+    monkeypatch.setattr(runner.environment, "describe", lambda: elsewhere)
     with pytest.raises(StoreError, match="and this is Another CPU"):
         go(cases.suite(PAIR[:1]), Notes(), resume=first.results.folder)
 
@@ -251,7 +253,7 @@ def test_a_suite_that_benchbox_did_not_write_is_named(go: Go) -> None:
     folder = go(cases.suite(PAIR[:1]), Notes()).results.folder
     (folder / store.SUITE).write_text('{"source": 1}')
     with pytest.raises(StoreError, match=r"suite\.json is not a suite that benchbox wrote"):
-        conductor.resumed(folder)
+        runner.resumed(folder)
 
 
 def test_time_left_falls_to_nothing(whole: tuple[Finished, Notes], go: Go) -> None:
@@ -276,7 +278,7 @@ def test_time_left_counts_the_processes_that_are_to_come() -> None:
             told.append(remaining_seconds)
 
     watch = Stopwatch.start(lambda: now_seconds * 10**9)
-    time = conductor._Time(watch, guess_seconds=10.0, fewest=5, cases_waiting=4)
+    time = runner._Time(watch, guess_seconds=10.0, fewest=5, cases_waiting=4)
     time.tell(Clock())
     assert told[-1] == 4 * 5 * 10
     time.began(cases=2, waiting=2)
@@ -308,7 +310,7 @@ def test_an_interrupted_case_is_done_where_two_processes_give_an_interval(
     whole = golden.measurement(1.0, peak_mib=1, offsets=(0.0,) * processes)
     came_out = Measured(replace(whole, stopped_by=stopped_by))
     work = SimpleNamespace(suite=Suite("s", "s.yaml", ()))
-    assert conductor._Work._cut_short(work, came_out) is not done
+    assert runner._Work._cut_short(work, came_out) is not done
 
 
 def test_a_cache_with_everything_in_it_starts_no_builder(go: Go) -> None:

@@ -14,7 +14,8 @@ from typing import Any, get_args
 import pytest
 
 import benchbox
-from benchbox import contract, plugins
+from benchbox.plugins import contract
+from benchbox import plugins
 from benchbox.plugins import Kind
 from benchbox.schema import Precision
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchbox.datasets import imagefolder, random, sample_images
+from benchbox.plugins.datasets import imagefolder, random, sample_images
 from benchbox.errors import StageError
 
 Pixels = np.ndarray[Any, Any]

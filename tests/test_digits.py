@@ -22,8 +22,8 @@ from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassificatio
 from transformers.models.vit.modeling_vit import ViTMLP
 
 from benchbox import plugins
-from benchbox.datasets import digits
-from benchbox.models import vit
+from benchbox.plugins.datasets import digits
+from benchbox.plugins.models import vit
 from benchbox.schema import Model
 from benchbox.suite import load_suite
 

@@ -16,10 +16,12 @@ import pytest
 from typer.testing import CliRunner
 
 import cases
-from benchbox import cli, conductor, store
-from benchbox.cache import Cache
+from benchbox.cli import commands
+from benchbox.runner import runner
+from benchbox.results import store
+from benchbox.build.cache import Cache
 from benchbox.errors import StoreError
-from benchbox.rounds import Ready
+from benchbox.measure.rounds import Ready
 from benchbox.schema import Case
 from test_store import FULL, HERE, NOW
 from watching import Notes, workers
@@ -96,8 +98,8 @@ def trio(ready: Make) -> None:
         ready(case)
 
 
-def go(results: Path, cache: Path, notes: Notes, **options: Any) -> conductor.Finished:
-    return conductor.run(
+def go(results: Path, cache: Path, notes: Notes, **options: Any) -> runner.Finished:
+    return runner.run(
         cases.suite(TRIO), results=results, reports=None, cache=cache, observer=notes, **options
     )
 
@@ -113,7 +115,7 @@ def suite_file(folder: Path) -> Path:
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-c", "from benchbox.cli import main; main()", *map(str, arguments)]
+    return [sys.executable, "-c", "from benchbox.cli.commands import main; main()", *map(str, arguments)]
 
 
 # --- The results folder ---
@@ -161,7 +163,7 @@ def test_a_results_folder_that_becomes_read_only_loses_no_finished_case(
 def test_a_run_into_a_read_only_folder_exits_with_2_and_names_it(mount: Mount, tmp_path: Path) -> None:
     disk = mount(2**16)
     remount(disk, "ro")
-    result = CliRunner().invoke(cli.app, ["run", str(suite_file(tmp_path)), "--results", str(disk)])
+    result = CliRunner().invoke(commands.app, ["run", str(suite_file(tmp_path)), "--results", str(disk)])
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: cannot create {disk}/tiny-")
     assert result.stderr.endswith(": Read-only file system\n")
@@ -171,7 +173,7 @@ def test_reports_that_find_no_room_exit_with_2_and_the_results_stay(mount: Mount
     run = store.create(tmp_path, {"name": "tiny"}, HERE, name="tiny", now=NOW)
     run.append([FULL])
     disk = mount(2**16)
-    result = CliRunner().invoke(cli.app, ["report", str(run.folder), "--out", str(disk / "out")])
+    result = CliRunner().invoke(commands.app, ["report", str(run.folder), "--out", str(disk / "out")])
     assert result.exit_code == 2
     assert result.stderr == f"error: cannot write the reports into {disk / 'out'}: No space left on device\n"
     assert store.load(run.folder).records == (FULL,)
@@ -201,7 +203,7 @@ def test_a_run_that_is_killed_while_it_writes_a_record_tears_that_line_and_no_ot
     run.append([FULL])
     mended = store.load(run.folder)
     assert (mended.records, mended.unreadable) == ((FULL,), (2,))
-    result = CliRunner().invoke(cli.app, ["report", str(run.folder), "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(commands.app, ["report", str(run.folder), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0
     assert "1 line of records.jsonl could not be read" in result.stderr
     assert "1 line of records.jsonl could not be read" in (tmp_path / "out" / "report.html").read_text()
@@ -273,7 +275,7 @@ def test_clearing_the_cache_leaves_alone_what_is_being_built(tmp_path: Path) -> 
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     code = (
-        "import sys; from pathlib import Path; from benchbox.cache import Cache\n"
+        "import sys; from pathlib import Path; from benchbox.build.cache import Cache\n"
         "def fill(folder):\n"
         "    (folder / 'a').write_bytes(b'abc'); print('half', flush=True); Path(sys.argv[2]).read_text()\n"
         "    (folder / 'b').write_bytes(b'def'); return {}\n"
@@ -283,7 +285,7 @@ def test_clearing_the_cache_leaves_alone_what_is_being_built(tmp_path: Path) -> 
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as maker:
         assert maker.stdout is not None
         assert maker.stdout.readline() == "half\n"
-        result = CliRunner().invoke(cli.app, ["cache", "clear", "--cache", str(cache.folder)])
+        result = CliRunner().invoke(commands.app, ["cache", "clear", "--cache", str(cache.folder)])
         fifo.write_text("go on")
         assert maker.communicate(timeout=60)[0] == "['a', 'b']\n"
     assert result.exit_code == 0
@@ -301,7 +303,7 @@ def test_a_run_whose_cache_is_cleared_while_it_builds_ends_with_a_row_for_every_
 
     def clear(case: Case, stage: str) -> None:
         if stage == "build":
-            cleared.append(CliRunner().invoke(cli.app, ["cache", "clear", "--cache", str(cache)]).exit_code)
+            cleared.append(CliRunner().invoke(commands.app, ["cache", "clear", "--cache", str(cache)]).exit_code)
 
     notes = Notes(at_entered=clear)
     finished = go(tmp_path / "results", cache, notes)

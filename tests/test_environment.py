@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from benchbox import cgroup, doctor, environment
-from benchbox.cgroup import QuotaUse
-from benchbox.doctor import Finding, Readings
-from benchbox.environment import CoreTime, Counters
+from benchbox.machine import cgroup, doctor, environment
+from benchbox.machine.cgroup import QuotaUse
+from benchbox.machine.doctor import Finding, Readings
+from benchbox.machine.environment import CoreTime, Counters
 from benchbox.schema import Environment, Noise
 
 GIB = 2**30

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchbox import graphs
-from benchbox.contract import ExportJob, Signature, TensorSpec
+from benchbox.plugins import graphs
+from benchbox.plugins.contract import ExportJob, Signature, TensorSpec
 from benchbox.errors import StageError
 from benchbox.schema import Model
 
@@ -20,7 +20,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from benchbox.exporters import dynamo, onnx, torch
+from benchbox.plugins.exporters import dynamo, onnx, torch
 
 MODEL = Model(name="small-vit", family="fake", source="none", task="image-classification")
 SIGNATURE = Signature(

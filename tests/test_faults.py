@@ -18,12 +18,15 @@ import psutil
 import pytest
 
 import cases
-from benchbox import build, cache, conductor, environment, memory, store
-from benchbox.cache import Cache
-from benchbox.conductor import Builder, Finished
+from benchbox.build import builder as build, cache
+from benchbox.runner import runner
+from benchbox.machine import environment, memory
+from benchbox.results import store
+from benchbox.build.cache import Cache
+from benchbox.runner.runner import Builder, Finished
 from benchbox.errors import ChildDied
-from benchbox.process import Child, Limits
-from benchbox.rounds import Ready
+from benchbox.machine.child import Child, Limits
+from benchbox.measure.rounds import Ready
 from benchbox.schema import Case, MeasurePlan, Step
 from watching import Notes, builders, is_gone, name_of, workers
 
@@ -51,7 +54,7 @@ def go(
 ) -> Finished:
     suite = cases.suite(options.pop("of", TRIO), plan)
     given = {"results": folder, "reports": None, "cache": cache_folder, "observer": notes}
-    return conductor.run(suite, **{**given, **options})
+    return runner.run(suite, **{**given, **options})
 
 
 def victim() -> psutil.Process:
@@ -118,7 +121,7 @@ def greedy(ready: Make) -> Case:
 
 def address_space_of(made: Ready) -> int:
     """What a worker needs that has opened this case and run it, by the kernel's count."""
-    child = Child("benchbox.worker", Limits(timeout_seconds=60))
+    child = Child("benchbox.measure.worker", Limits(timeout_seconds=60))
     try:
         files = {"folder": made.folder, "reference": made.reference, "compiled": made.compiled}
         child.ask(
@@ -353,9 +356,9 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
     before = (folder / store.RECORDS).read_bytes()
     assert before.count(b"\n") == 2
 
-    suite, request = conductor.resumed(folder)
+    suite, request = runner.resumed(folder)
     notes = Notes()
-    finished = conductor.run(
+    finished = runner.run(
         suite, resume=folder, results=tmp_path, reports=None, cache=cache_folder, observer=notes, **request
     )
     assert (notes.done, notes.todo) == (["onnx/1", "onnx:disable/1"], ["onnx/2", "onnx:disable/2"])
@@ -457,7 +460,7 @@ def test_ctrl_c_at_the_command_line_exits_with_130_and_says_how_to_go_on(
     suite_file: Path, cache_folder: Path, tmp_path: Path, times: int
 ) -> None:
     """From another process, as a terminal sends it: after the first group is recorded, once or twice."""
-    command = [sys.executable, "-c", "from benchbox.cli import main; main()", "run", str(suite_file)]
+    command = [sys.executable, "-c", "from benchbox.cli.commands import main; main()", "run", str(suite_file)]
     command += ["--results", str(tmp_path / "results"), "--reports", str(tmp_path / "reports")]
     with subprocess.Popen(
         [*command, "--cache", str(cache_folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -482,7 +485,7 @@ def test_a_command_line_run_with_a_failed_case_exits_with_1(
     """And writes its reports: a failure is a row. The interpreter of one case ends without a word."""
     text = suite_file.read_text().replace('"disable"}}', '"disable", "python": "/bin/false"}}')
     suite_file.write_text(text)
-    command = [sys.executable, "-c", "from benchbox.cli import main; main()", "run", str(suite_file)]
+    command = [sys.executable, "-c", "from benchbox.cli.commands import main; main()", "run", str(suite_file)]
     command += [
         "--results",
         str(tmp_path / "results"),

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 import cases
-from benchbox import build, plugins
-from benchbox.contract import Feeds, Sample, Signature, TensorSpec
+from benchbox.build import builder
+from benchbox import plugins
+from benchbox.plugins.contract import Feeds, Sample, Signature, TensorSpec
 from benchbox.errors import StageError
-from benchbox.models import _pretrained, _text, bert, clip, gpt2, segformer, t5, vit
+from benchbox.plugins.models import _pretrained, _text, bert, clip, gpt2, segformer, t5, vit
 from benchbox.schema import Dataset, Model
 
 pytest.importorskip("torch")
@@ -75,7 +76,7 @@ def tokenizer(folder: Path, words: Sequence[str] = WORDS) -> Any:
 def fed(model: Model, dataset: Dataset, **sizes: int) -> Feeds:
     shape = {"batch": 2, **sizes}
     return next(
-        build._stream(cases.case("torch", model=model, dataset=dataset, shape=shape), "timing", [shape])
+        builder._stream(cases.case("torch", model=model, dataset=dataset, shape=shape), "timing", [shape])
     ).feeds
 
 
@@ -146,9 +147,9 @@ def test_an_input_is_as_long_as_its_axes_say_and_axes_without_a_size_are_of_any(
     monkeypatch.setattr(plugins, "load", lambda *_: family)
     case = cases.case("torch", shape=shape)
     if fits:
-        assert build._feeds(case, [], shape)["x"].shape == seen
+        assert builder._feeds(case, [], shape)["x"].shape == seen
     else:
-        assert refusal(build._feeds, case, [], shape).startswith("the input x is ")
+        assert refusal(builder._feeds, case, [], shape).startswith("the input x is ")
 
 
 def test_what_is_said_of_a_wrong_input_names_the_axes_that_have_no_size(
@@ -160,7 +161,7 @@ def test_what_is_said_of_a_wrong_input_names_the_axes_that_have_no_size(
     )
     monkeypatch.setattr(plugins, "load", lambda *_: family)
     case = cases.case("torch", shape={"batch": 2})
-    assert refusal(build._feeds, case, [], case.shape) == "the input x is 2 x 4, and vit takes 2 x 3 x rows"
+    assert refusal(builder._feeds, case, [], case.shape) == "the input x is 2 x 4, and vit takes 2 x 3 x rows"
 
 
 def gpt2_module() -> Any:

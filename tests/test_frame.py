@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 
 import golden_records as golden
-from benchbox import comparison, frame, stats
+from benchbox.results import timings, runs as frame
+from benchbox.numerics import stats
 from benchbox.errors import StoreError, UsageError
 from benchbox.schema import Block, OutputParity
-from benchbox.store import Results
+from benchbox.results.store import Results
 
 BASELINE, ONNX, INT8, STATIC, FP16, CUDA, DYNAMO, TORCH_8, ONNX_8 = range(9)
 
@@ -202,9 +203,9 @@ def test_a_ratio_is_of_the_blocks_that_count_and_the_mirror_image_of_the_other_w
     plain = runs_of(golden.RECORDS[BASELINE], golden.RECORDS[ONNX]).to_pandas()
     columns = ["p50_ms", "ratio", "ratio_low", "ratio_high", "verdict"]
     pd.testing.assert_frame_equal(runs_of(*records).to_pandas()[columns], plain[columns])
-    taken = comparison.flatten([record.measurement for record in records])
+    taken = timings.flatten([record.measurement for record in records])
     both = [np.array([0, 1]), np.array([1, 0])]
-    _, there_and_back, _ = comparison.ratios(taken, *both, np.array([0.95, 0.95]))
+    _, there_and_back, _ = timings.ratios(taken, *both, np.array([0.95, 0.95]))
     assert math.prod(there_and_back) == pytest.approx(1.0)
 
 

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 import damage
-from benchbox import cli, frame, suite
+from benchbox.cli import commands
+from benchbox.results import runs as frame
+from benchbox import suite
 from benchbox.errors import UsageError
 from test_suite import SUITES, mutated
 
@@ -69,7 +71,7 @@ def written(files: dict[str, bytes], folder: Path) -> Path:
 
 
 def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, arguments)
+    return CliRunner().invoke(commands.app, arguments)
 
 
 def assert_message_and_no_traceback(result: Result, *codes: int) -> None:

@@ -11,12 +11,13 @@ import onnx
 import pytest
 
 import cases
-from benchbox import arrays, build, gradient, parity
-from benchbox.cache import Cache
-from benchbox.contract import Feeds, Outputs
+from benchbox.numerics import arrays, gradient, parity
+from benchbox.build import builder
+from benchbox.build.cache import Cache
+from benchbox.plugins.contract import Feeds, Outputs
 from benchbox.errors import StageError
-from benchbox.gradient import Probe
-from benchbox.rounds import Ready
+from benchbox.numerics.gradient import Probe
+from benchbox.measure.rounds import Ready
 from benchbox.schema import DEFAULT_TOLERANCES, Case, Tolerance
 
 X = {"x": np.linspace(0.5, 1.5, 12, dtype=np.float32).reshape(3, 4)}
@@ -116,7 +117,7 @@ VIT = cases.case("onnx")
 
 @pytest.fixture(scope="module")
 def probe(tmp_path_factory: pytest.TempPathFactory) -> Probe:
-    entry = build.build_reference(VIT, 1, Cache(tmp_path_factory.mktemp("cache")), directions=10)
+    entry = builder.build_reference(VIT, 1, Cache(tmp_path_factory.mktemp("cache")), directions=10)
     return Probe.load(entry.folder / gradient.GRADIENT)
 
 
@@ -154,11 +155,11 @@ def test_a_flipped_sign_in_a_weight_is_caught(
 def test_a_model_of_words_has_no_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
     feeds = {"input_ids": np.zeros((1, 4), np.int64)}
     with pytest.raises(StageError, match="no continuous input"):
-        build._probe(VIT, None, ["logits"], feeds, 10)
+        builder._probe(VIT, None, ["logits"], feeds, 10)
 
 
 def test_the_directions_are_part_of_the_reference_s_key() -> None:
-    assert build.reference_key(VIT, 4, 10) != build.reference_key(VIT, 4)
+    assert builder.reference_key(VIT, 4, 10) != builder.reference_key(VIT, 4)
 
 
 def test_a_reference_without_directions_has_no_probe(ready: Callable[[Case], Ready]) -> None:

@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 from scipy.special import stdtrit
 
 import cases
-from benchbox import comparison, rounds, stats, stopping
-from benchbox.measure import Stopwatch
-from benchbox.rounds import Ready, Settings
+from benchbox.results import timings
+from benchbox.measure import rounds, stopping
+from benchbox.numerics import stats
+from benchbox.machine.clock import Stopwatch
+from benchbox.measure.rounds import Ready, Settings
 from benchbox.schema import (
     Artifact,
     Block,
@@ -135,7 +137,7 @@ def half_widths(log_ratios: np.ndarray) -> np.ndarray:
 
 def intervals(sessions: Sessions, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     first = 2 * np.arange(len(kept))
-    return comparison.ratios(sessions.timings(kept), first + 1, first, np.full(len(kept), PLAN.confidence))
+    return timings.ratios(sessions.timings(kept), first + 1, first, np.full(len(kept), PLAN.confidence))
 
 
 def test_the_simulated_stopping_asks_what_stats_answers():
@@ -350,7 +352,7 @@ def test_the_interval_of_the_median_covers_the_true_median(machine, process):
     rng = np.random.default_rng(11)
     truth_ns = float(np.median(measure((1.0,), machine, schedule, 1500, rng).latencies_ns))
     sessions = measure((1.0, 1.0), machine, schedule, 400, rng)
-    low, _, high = comparison.medians(sessions.timings(), np.full(800, PLAN.confidence))
+    low, _, high = timings.medians(sessions.timings(), np.full(800, PLAN.confidence))
     held = ((low <= truth_ns) & (truth_ns <= high))[::2]
     assert 0.92 <= held.mean() <= 0.98
 
@@ -359,7 +361,7 @@ def test_slow_drift_widens_the_interval_of_the_median_and_not_that_of_the_ratio(
     """Where the machine drifts by 20 % over two minutes, only the ratio is known to a percent."""
     schedule = Schedule.within(PLAN.budget_seconds, 6, MIDDLE)
     sessions = measure((1.0, 1.0), Machine(process=0.005), schedule, 200, np.random.default_rng(5))
-    low, point, high = comparison.medians(sessions.timings(), np.full(400, PLAN.confidence))
+    low, point, high = timings.medians(sessions.timings(), np.full(400, PLAN.confidence))
     of_median = np.median((high - low) / 2 / point)
     low, point, high = intervals(sessions, np.ones((200, 6, schedule.rounds), bool))
     of_ratio = np.median((high - low) / 2 / point)

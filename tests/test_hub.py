@@ -10,10 +10,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import cases
-from benchbox import build, hub, suite
-from benchbox.contract import Host
+from benchbox.build import builder
+from benchbox.plugins import hub
+from benchbox import suite
+from benchbox.plugins.contract import Host
 from benchbox.errors import StageError, SuiteError
-from benchbox.models import _pretrained, vit
+from benchbox.plugins.models import _pretrained, vit
 from benchbox.schema import Dataset, Lora, Model
 
 DIGITS = Path(__file__).parent.parent / "suites" / "digits"
@@ -105,7 +107,7 @@ def test_another_commit_is_another_artifact(hub_cache: Path, further: Path) -> N
     """Weights that were trained further under the same name are not found under the old key."""
 
     def key_of(model: Model) -> str:
-        return build.artifact_keys(cases.case("torch", model=model), Host(frozenset()))[0]
+        return builder.artifact_keys(cases.case("torch", model=model), Host(frozenset()))[0]
 
     holds(hub_cache, "acme/digits", FIRST, DIGITS / "base")
     before = key_of(TRAINED)
@@ -129,13 +131,13 @@ def test_what_is_loaded_is_of_the_commit_that_is_in_the_key(hub_cache: Path, fur
 
 
 def test_the_commit_is_recorded(hub_cache: Path, tmp_path: Path) -> None:
-    from benchbox.cache import Cache
+    from benchbox.build.cache import Cache
 
     holds(hub_cache, "acme/digits", FIRST, DIGITS / "base")
     images = Dataset("random", {"height": 8, "width": 8})  # the model's processor scales none
     case = cases.case("torch", model=TRAINED, dataset=images, shape={"batch": 1, "image_size": 8})
-    entry = build.build_artifact(case, Cache(tmp_path / "cache"), Host(frozenset()))
-    assert build.artifact_of(entry).facts["commits"] == {"acme/digits": FIRST}
+    entry = builder.build_artifact(case, Cache(tmp_path / "cache"), Host(frozenset()))
+    assert builder.artifact_of(entry).facts["commits"] == {"acme/digits": FIRST}
 
 
 def test_without_network_and_without_a_copy_there_is_no_model(hub_cache: Path) -> None:
@@ -146,7 +148,7 @@ def test_without_network_and_without_a_copy_there_is_no_model(hub_cache: Path) -
 
 
 def test_random_weights_ask_no_hub(hub_cache: Path) -> None:
-    assert list(build._of_hub(cases.MODEL)) == []
+    assert list(builder._of_hub(cases.MODEL)) == []
 
 
 def test_a_folder_without_an_image_processor_says_what_to_save(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 
 import damage
 import golden_records as golden
-from benchbox import cli, frame, lines, store
-from benchbox.gather import Gathered
+from benchbox.cli import commands
+from benchbox.results import runs as frame, lines, store
+from benchbox.results.gather import Gathered
 from benchbox.schema import Record
-from benchbox.store import Results
+from benchbox.results.store import Results
 
 LINE = json.dumps(asdict(golden.RECORDS[1]))
 
@@ -121,7 +122,7 @@ def test_a_newer_benchbox_is_named_by_its_version_wherever_the_run_is_shown(
         "a newer benchbox wrote schema version 2, 3, this one knows 1"
     )
     assert (store.load(folder).newer, store.load(folder).damage) == ((2, 3), said)
-    result = CliRunner().invoke(cli.app, ["report", str(folder), "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(commands.app, ["report", str(folder), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0
     assert f"warning: {folder}: {said}" in result.stderr
     for report in ("report.html", "report.md"):

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from benchbox import build, conductor, local, planning, store, suite
-from benchbox.conductor import Finished
-from benchbox.contract import Host
+from benchbox.build import builder
+from benchbox.runner import runner, planning
+from benchbox.schema import paths
+from benchbox.results import store
+from benchbox import suite
+from benchbox.runner.runner import Finished
+from benchbox.plugins.contract import Host
 from benchbox.errors import SuiteError
 from benchbox.schema import Backend, Case, Threads
 
@@ -58,22 +62,22 @@ def suite_in(folder: Path, text: str = SUITE) -> Path:
     ],
 )
 def test_there_is_one_way_to_write_a_path(text: str, written: str) -> None:
-    assert local.written(text) == written
+    assert paths.written(text) == written
 
 
 def test_a_path_in_the_home_folder_is_written_without_it(home: Path) -> None:
-    assert local.written(str(home / "models" / "base")) == "~/models/base"
-    assert local.located("~/models/base", Path("/elsewhere")) == str(home / "models" / "base")
+    assert paths.written(str(home / "models" / "base")) == "~/models/base"
+    assert paths.located("~/models/base", Path("/elsewhere")) == str(home / "models" / "base")
 
 
 @pytest.mark.parametrize("text", ["google/vit-base-patch16-224", "/data/base", "python3.12", ""])
 def test_what_is_no_local_path_is_left_as_it_is(text: str) -> None:
-    assert local.located(text, Path("/suites")) == text
+    assert paths.located(text, Path("/suites")) == text
 
 
 def test_a_local_path_is_taken_from_the_suite() -> None:
-    assert local.located("./base", Path("/data/suites")) == "/data/suites/base"
-    assert local.located("../base", Path("/data/suites")) == "/data/base"
+    assert paths.located("./base", Path("/data/suites")) == "/data/suites/base"
+    assert paths.located("../base", Path("/data/suites")) == "/data/base"
 
 
 @pytest.mark.parametrize(
@@ -87,13 +91,13 @@ def test_a_local_path_is_taken_from_the_suite() -> None:
     ],
 )
 def test_the_home_folder_is_taken_out_of_a_text(home: Path, text: str, shown: str) -> None:
-    assert local.without_home(text.format(home=home)) == shown.format(home=home)
+    assert paths.without_home(text.format(home=home)) == shown.format(home=home)
 
 
 def test_a_home_at_the_root_is_a_part_of_many_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/root")
-    assert local.without_home("/root/a, /data/root/a, /usr/lib/root") == "~/a, /data/root/a, /usr/lib/root"
-    assert local.written("/data/root/a") == "/data/root/a"
+    assert paths.without_home("/root/a, /data/root/a, /usr/lib/root") == "~/a, /data/root/a, /usr/lib/root"
+    assert paths.written("/data/root/a") == "/data/root/a"
 
 
 def test_options_that_lie_at_home_are_written_without_it_however_deep(home: Path) -> None:
@@ -114,7 +118,7 @@ inputs: {{dataset: sample_images}}
 
 def test_who_has_the_root_as_home_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/")
-    assert local.without_home("/data/base") == "/data/base"
+    assert paths.without_home("/data/base") == "/data/base"
 
 
 def test_an_interpreter_by_name_is_looked_for_on_the_path() -> None:
@@ -132,10 +136,10 @@ def test_the_same_case_has_the_same_id_wherever_it_lies(tmp_path: Path) -> None:
     (one,), (other,) = cases_in(tmp_path / "one"), cases_in(tmp_path / "other")
     assert one.id == other.id
     host = Host(frozenset())
-    keys = build.artifact_keys(one, host, tmp_path / "one")
-    assert keys == build.artifact_keys(other, host, tmp_path / "other")
+    keys = builder.artifact_keys(one, host, tmp_path / "one")
+    assert keys == builder.artifact_keys(other, host, tmp_path / "other")
     (tmp_path / "other" / "base" / "config.json").write_text("{}")
-    assert keys != build.artifact_keys(other, host, tmp_path / "other")
+    assert keys != builder.artifact_keys(other, host, tmp_path / "other")
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         patch.chdir(home)
-        finished = conductor.run(
+        finished = runner.run(
             home / "s.yaml", results="results", reports=top / "reports", cache=top / "cache"
         )
         yield Ran(home, top / "cache", replace(finished, results=store.load(home / finished.results.folder)))
@@ -189,10 +193,10 @@ def test_a_run_goes_on_from_another_folder(ran: Ran, tmp_path: Path, monkeypatch
     lines = (folder / store.RECORDS).read_text().splitlines(keepends=True)
     (folder / store.RECORDS).write_text("".join(line for line in lines if '"failed"' in line))
     monkeypatch.chdir(tmp_path)
-    resumed, request = conductor.resumed(folder)
+    resumed, request = runner.resumed(folder)
     assert resumed.cases == suite.load_suite(ran.home / "s.yaml").cases
     assert request == {"overrides": [], "only": [], "skip": []}
-    finished = conductor.run(resumed, resume=folder, reports=None, cache=ran.cache)
+    finished = runner.run(resumed, resume=folder, reports=None, cache=ran.cache)
     assert sorted(r.outcome for r in finished.results.records) == ["failed", "ok"]
 
 
@@ -202,4 +206,4 @@ def test_moved_results_say_what_is_missing(ran: Ran, tmp_path: Path) -> None:
     content = json.loads((moved / store.SUITE).read_text())
     (moved / store.SUITE).write_text(json.dumps({**content, "file": "s.yaml"}))
     with pytest.raises(SuiteError, match=r"^s\.yaml:1:1: models\.0\.source: './base' does not exist"):
-        conductor.resumed(moved)
+        runner.resumed(moved)

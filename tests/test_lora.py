@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 import cases
 from benchbox import suite
 from benchbox.errors import StageError, SuiteError
-from benchbox.exporters import _lora as shipped
-from benchbox.models import _lora, vit
+from benchbox.plugins.exporters import _lora as shipped
+from benchbox.plugins.models import _lora, vit
 from benchbox.schema import Lora, Model
 
 PIXELS = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32)

@@ -8,8 +8,8 @@ from datetime import UTC
 
 import pytest
 
-from benchbox import measure
-from benchbox.measure import Stopwatch, Timing
+from benchbox.machine import clock
+from benchbox.machine.clock import Stopwatch, Timing
 
 MS = 1_000_000
 
@@ -32,21 +32,21 @@ class Machine:
 
 def test_the_first_call_is_kept_apart_and_every_other_is_exact() -> None:
     machine = Machine([9 * MS, 2 * MS, 3 * MS, 4 * MS, 5 * MS])
-    timing = measure.time_block(machine.session, seconds=0.009, clock=machine.clock)
+    timing = clock.time_block(machine.session, seconds=0.009, clock=machine.clock)
     assert timing == Timing(started_ns=1000, first_ns=9 * MS, latencies_ns=(2 * MS, 3 * MS, 4 * MS))
 
 
 def test_the_last_call_begins_before_the_end_and_is_counted_whole() -> None:
     """A block of 5 ms whose second call takes 100 ms holds both."""
     machine = Machine([1, 4 * MS, 100 * MS])
-    timing = measure.time_block(machine.session, seconds=0.005, clock=machine.clock)
+    timing = clock.time_block(machine.session, seconds=0.005, clock=machine.clock)
     assert timing.latencies_ns == (4 * MS, 100 * MS)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.001])
 def test_a_block_has_at_least_one_timed_call(seconds: float) -> None:
     machine = Machine([7 * MS, 8 * MS])
-    timing = measure.time_block(machine.session, seconds=seconds, clock=machine.clock)
+    timing = clock.time_block(machine.session, seconds=seconds, clock=machine.clock)
     assert (timing.first_ns, timing.latencies_ns, machine.calls) == (7 * MS, (8 * MS,), 2)
 
 
@@ -58,7 +58,7 @@ def test_what_the_clock_itself_costs_is_in_no_latency_twice() -> None:
         machine.now_ns += 10
         return machine.now_ns
 
-    timing = measure.time_block(machine.session, seconds=0.000_000_4, clock=slow_clock)
+    timing = clock.time_block(machine.session, seconds=0.000_000_4, clock=slow_clock)
     assert timing.first_ns == 110
     assert set(timing.latencies_ns) == {110}
 
@@ -71,20 +71,20 @@ def test_the_collector_is_off_while_calls_are_timed_and_on_again_after() -> None
         seen.append(gc.isenabled())
         machine.session()
 
-    measure.time_block(session, seconds=0.0, clock=machine.clock)
+    clock.time_block(session, seconds=0.0, clock=machine.clock)
     assert (seen, gc.isenabled()) == ([False, False], True)
 
 
 def test_the_collector_is_on_again_after_a_session_that_fails() -> None:
     with pytest.raises(StopIteration):
-        measure.time_block(Machine([]).session, seconds=0.0)
+        clock.time_block(Machine([]).session, seconds=0.0)
     assert gc.isenabled()
 
 
 def test_a_collector_that_was_off_stays_off() -> None:
     gc.disable()
     try:
-        measure.time_block(Machine([1, 1]).session, seconds=0.0, clock=lambda: 0)
+        clock.time_block(Machine([1, 1]).session, seconds=0.0, clock=lambda: 0)
         assert not gc.isenabled()
     finally:
         gc.enable()
@@ -106,7 +106,7 @@ def test_a_collector_that_was_off_stays_off() -> None:
 def test_blocks_have_settled_when_the_last_two_agree_within_five_percent(
     medians: list[float], expected: bool
 ) -> None:
-    assert measure.settled(medians) is expected
+    assert clock.settled(medians) is expected
 
 
 class Spinning:
@@ -128,13 +128,13 @@ class Spinning:
 def test_rest_ends_after_four_quiet_steps_in_a_row() -> None:
     """One quiet step proves nothing: a thread that spins may not have been booked in it."""
     process = Spinning([2.0, 0.0, 0.01, 0.0, 0.5, 0.0, 0.01, 0.0, 0.019, 9.0])
-    measure.rest(clock=process.clock, sleep=process.sleep)
+    clock.rest(clock=process.clock, sleep=process.sleep)
     assert process.slept == [0.005] * 9
 
 
 def test_rest_gives_up_on_threads_that_spin_for_ever() -> None:
     process = Spinning([1.0] * 1000)
-    measure.rest(clock=process.clock, sleep=process.sleep, step_seconds=0.01, at_most_seconds=0.25)
+    clock.rest(clock=process.clock, sleep=process.sleep, step_seconds=0.01, at_most_seconds=0.25)
     assert process.slept == [0.01] * 25
 
 
@@ -146,4 +146,4 @@ def test_a_stopwatch_says_seconds_since_it_was_started() -> None:
 
 
 def test_the_wall_clock_knows_its_zone() -> None:
-    assert measure.now().tzinfo is UTC
+    assert clock.now().tzinfo is UTC

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchbox.contract import Evidence, Feeds, Sample, Signature, TensorSpec
+from benchbox.plugins.contract import Evidence, Feeds, Sample, Signature, TensorSpec
 from benchbox.errors import StageError
-from benchbox.models import bert
+from benchbox.plugins.models import bert
 from benchbox.schema import Model
 
 CONFIG = {

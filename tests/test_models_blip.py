@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchbox.contract import Evidence, Feeds, Sample, Signature, TensorSpec
+from benchbox.plugins.contract import Evidence, Feeds, Sample, Signature, TensorSpec
 from benchbox.errors import StageError
-from benchbox.models import blip
+from benchbox.plugins.models import blip
 from benchbox.schema import Lora, Model
 
 torch = pytest.importorskip("torch")

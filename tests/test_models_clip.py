@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchbox.contract import Evidence, Sample, Signature, TensorSpec
+from benchbox.plugins.contract import Evidence, Sample, Signature, TensorSpec
 from benchbox.errors import StageError
-from benchbox.models import clip
+from benchbox.plugins.models import clip
 from benchbox.schema import Model
 
 torch = pytest.importorskip("torch")

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchbox import build, conductor, frame, planning, suite
-from benchbox.cache import Cache
-from benchbox.contract import Evidence, Host, Sample, Signature, TensorSpec
+from benchbox.build import builder
+from benchbox.runner import runner, planning
+from benchbox.results import runs
+from benchbox import suite
+from benchbox.build.cache import Cache
+from benchbox.plugins.contract import Evidence, Host, Sample, Signature, TensorSpec
 from benchbox.errors import StageError, SuiteError
-from benchbox.models import custom
+from benchbox.plugins.models import custom
 from benchbox.schema import Backend, Case, Dataset, Model, Step, Threads
 
 torch = pytest.importorskip("torch")
@@ -94,8 +97,8 @@ def test_a_file_that_the_suite_does_not_trust_is_run_by_nothing(tmp_path: Path) 
     cache = tmp_path / "cache"
     loaded = suite.load_suite(tmp_path / "s.yaml")
     planned = planning.plan(loaded, cache)
-    finished = conductor.run(loaded, results=tmp_path / "results", reports=None, cache=cache)
-    frame.write_reports(frame.load_results(finished.results.folder), tmp_path / "reports")
+    finished = runner.run(loaded, results=tmp_path / "results", reports=None, cache=cache)
+    runs.write_reports(runs.load_results(finished.results.folder), tmp_path / "reports")
     assert (len(planned), [item.unavailable for item in planned]) == (4, [""] * 4)
     reason = (
         "net.py:net is Python code, which was not run: if you trust it, write "
@@ -111,8 +114,8 @@ def test_nothing_but_loading_runs_even_a_trusted_file(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(HOSTILE, encoding="utf-8")
     trusted = SUITE.replace("{family", "{trust_remote_code: true, family")
     case = suite.parse_suite(trusted, str(tmp_path / "s.yaml")).cases[0]
-    build.artifact_keys(case, Host(frozenset()))
-    build.reference_key(case, 4)
+    builder.artifact_keys(case, Host(frozenset()))
+    builder.reference_key(case, 4)
     custom.metrics(case.model, Evidence({}, {}, {}))
     assert not (tmp_path / "it-ran").exists()
     assert refused(case.model.at(tmp_path)).startswith(
@@ -319,9 +322,9 @@ def test_a_file_that_the_config_names_is_taken_from_the_suite_and_is_part_of_the
     assert case.model.config == {"weights": "./trained.npy"}
     with torch.inference_mode():
         assert custom.load(case.model.at(tmp_path))(torch.ones(1, 3))[0].tolist() == [[3.0, 3.0]]
-    before = build.artifact_keys(case, Host(frozenset()), tmp_path)
+    before = builder.artifact_keys(case, Host(frozenset()), tmp_path)
     np.save(tmp_path / "trained.npy", np.full((2, 3), 2.0, np.float32))
-    assert build.artifact_keys(case, Host(frozenset()), tmp_path) != before
+    assert builder.artifact_keys(case, Host(frozenset()), tmp_path) != before
 
 
 def test_a_file_that_the_config_names_and_that_is_not_there_is_a_wrong_suite(tmp_path: Path) -> None:
@@ -351,8 +354,8 @@ def test_it_is_exported_with_the_axes_it_names(tmp_path: Path) -> None:
         shape={"batch": 1, "height": 16, "width": 16},
         dataset=Dataset("random", {"height": 16, "width": 16}),
     )
-    entry = build.build_artifact(case, Cache(tmp_path), Host(frozenset()))
-    facts = build.artifact_of(entry).facts
+    entry = builder.build_artifact(case, Cache(tmp_path), Host(frozenset()))
+    facts = builder.artifact_of(entry).facts
     assert [t["axes"] for t in facts["inputs"]] == [["batch", 3, "height", "width"]]
     assert facts["verified"]["sizes"] == {"batch": 3, "height": 24, "width": 20}
     assert facts["verified"]["max_abs_error"] < 1e-4
@@ -394,7 +397,7 @@ def test_a_module_is_of_the_precision_of_its_weights_and_takes_a_number_without_
         shape={"batch": 1},
         dataset=Dataset("random", {}),
     )
-    artifact = build.artifact_of(build.build_artifact(case, Cache(tmp_path / "cache"), Host(frozenset())))
+    artifact = builder.artifact_of(builder.build_artifact(case, Cache(tmp_path / "cache"), Host(frozenset())))
     assert artifact.precision == precision
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchbox.contract import Evidence, Feeds, Outputs, Sample, Signature, TensorSpec
+from benchbox.plugins.contract import Evidence, Feeds, Outputs, Sample, Signature, TensorSpec
 from benchbox.errors import StageError
-from benchbox.models import gpt2
+from benchbox.plugins.models import gpt2
 from benchbox.schema import Model
 
 CONFIG = {"vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}

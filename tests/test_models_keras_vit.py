@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchbox import build, plugins
-from benchbox.cache import Cache
-from benchbox.contract import Evidence, Host, Sample, Signature, TensorSpec
+from benchbox.build import builder
+from benchbox import plugins
+from benchbox.build.cache import Cache
+from benchbox.plugins.contract import Evidence, Host, Sample, Signature, TensorSpec
 from benchbox.errors import StageError, Unavailable
-from benchbox.models import keras_vit
+from benchbox.plugins.models import keras_vit
 from benchbox.schema import Backend, Case, Dataset, Model, Step, Threads
 
 torch = pytest.importorskip("torch")
@@ -172,8 +173,8 @@ def test_it_is_exported_with_a_dynamic_batch(tmp_path: Path) -> None:
         shape={"batch": 1, "image_size": 32},
         dataset=Dataset("random", {"height": 32, "width": 32}),
     )
-    entry = build.build_artifact(case, Cache(tmp_path), Host(frozenset()))
-    facts = build.artifact_of(entry).facts
+    entry = builder.build_artifact(case, Cache(tmp_path), Host(frozenset()))
+    facts = builder.artifact_of(entry).facts
     assert (facts["opset"], facts["op_types"]["LayerNormalization"]) == (17, 3)
     assert facts["verified"]["sizes"] == {"batch": 3}
     assert facts["verified"]["max_abs_error"] < 1e-4

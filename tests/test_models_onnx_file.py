@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 import cases
-from benchbox import build, conductor, suite
-from benchbox.cache import Cache
-from benchbox.contract import Evidence, Host, Sample, Signature, TensorSpec
+from benchbox.build import builder
+from benchbox.runner import runner
+from benchbox import suite
+from benchbox.build.cache import Cache
+from benchbox.plugins.contract import Evidence, Host, Sample, Signature, TensorSpec
 from benchbox.errors import StageError, SuiteError
-from benchbox.models import _declared, onnx_file
+from benchbox.plugins.models import _declared, onnx_file
 from benchbox.schema import Backend, Case, Dataset, Model, Step, Threads
 
 onnx = pytest.importorskip("onnx")
@@ -164,8 +166,8 @@ def test_a_number_without_axes_is_an_output(tmp_path: Path) -> None:
     model = written(tmp_path, summed())
     (total,) = onnx_file.load(model)(torch.ones(2, 8))
     assert (total.shape, round(total.item(), 4)) == ((), round(2 * float(WEIGHT.sum()), 4))
-    entry = build.build_artifact(case(model, "onnx"), Cache(tmp_path / "cache"), Host(frozenset()))
-    assert build.artifact_of(entry).facts["outputs"][0]["axes"] == []
+    entry = builder.build_artifact(case(model, "onnx"), Cache(tmp_path / "cache"), Host(frozenset()))
+    assert builder.artifact_of(entry).facts["outputs"][0]["axes"] == []
 
 
 def test_a_graph_without_outputs_is_called_so(tmp_path: Path) -> None:
@@ -395,7 +397,7 @@ def test_a_run_goes_on_after_files_that_are_not_fit(tmp_path: Path) -> None:
     names = ("cut", "unknown", "without", "outside")
     unfit = [replace(fit, name=name, source=str(tmp_path / f"{name}.onnx")) for name in names]
     all_cases = cases.suite([case(model, "onnx") for model in (*unfit, fit)])
-    finished = conductor.run(all_cases, results=tmp_path / "results", reports=None, cache=tmp_path / "cache")
+    finished = runner.run(all_cases, results=tmp_path / "results", reports=None, cache=tmp_path / "cache")
     ended = {r.case.model.name: (r.outcome, r.stage, r.reason[:48]) for r in finished.results.records}
     assert ended == {
         "cut": ("failed", "reference", "cut.onnx is not an ONNX file, or was cut off (50"),
@@ -408,8 +410,8 @@ def test_a_run_goes_on_after_files_that_are_not_fit(tmp_path: Path) -> None:
 
 def test_the_file_is_built_with_its_own_opset_and_its_own_axes(tmp_path: Path) -> None:
     model = written(tmp_path, IDS, **DECLARED)
-    entry = build.build_artifact(case(model, "onnx", T=16), Cache(tmp_path / "cache"), Host(frozenset()))
-    facts = build.artifact_of(entry).facts
+    entry = builder.build_artifact(case(model, "onnx", T=16), Cache(tmp_path / "cache"), Host(frozenset()))
+    facts = builder.artifact_of(entry).facts
     assert (facts["opset"], facts["exporter"]) == (17, "none: the source is a graph")
     assert [tensor["axes"] for tensor in facts["inputs"]] == [["batch", "T"], ["batch", "T"]]
     assert facts["verified"] == {"sizes": {"batch": 3, "T": 11}, "traced": False, "max_abs_error": 0.0}
@@ -418,8 +420,8 @@ def test_the_file_is_built_with_its_own_opset_and_its_own_axes(tmp_path: Path) -
 def test_fixed_axes_are_fixed_in_the_graph(tmp_path: Path) -> None:
     model = written(tmp_path, proto())
     fixed = case(model, "onnx", dynamic_axes=False)
-    entry = build.build_artifact(fixed, Cache(tmp_path / "cache"), Host(frozenset()))
-    assert [t["axes"] for t in build.artifact_of(entry).facts["inputs"]] == [[1, 8]]
+    entry = builder.build_artifact(fixed, Cache(tmp_path / "cache"), Host(frozenset()))
+    assert [t["axes"] for t in builder.artifact_of(entry).facts["inputs"]] == [[1, 8]]
 
 
 def test_a_file_in_fp16_is_fp16(tmp_path: Path) -> None:
@@ -432,18 +434,18 @@ def test_a_file_in_fp16_is_fp16(tmp_path: Path) -> None:
     )
     half = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     model = written(tmp_path, half)
-    entry = build.build_artifact(case(model, "onnx"), Cache(tmp_path / "cache"), Host(frozenset()))
-    assert build.artifact_of(entry).precision == "fp16"
+    entry = builder.build_artifact(case(model, "onnx"), Cache(tmp_path / "cache"), Host(frozenset()))
+    assert builder.artifact_of(entry).precision == "fp16"
 
 
 def test_parity_is_judged_at_three_quarters_and_half_of_a_declared_size(tmp_path: Path) -> None:
     model = written(tmp_path, IDS, **DECLARED)
-    assert build.parity_shapes(case(model, "onnx", T=16), 4) == (
+    assert builder.parity_shapes(case(model, "onnx", T=16), 4) == (
         {"batch": 3, "T": 8},
         {"batch": 1, "T": 16},
     )
     always = replace(model, config={**DECLARED, "sizes": {"T": 16}})
-    assert build.parity_shapes(case(always, "onnx", T=16), 4) == (
+    assert builder.parity_shapes(case(always, "onnx", T=16), 4) == (
         {"batch": 3, "T": 16},
         {"batch": 1, "T": 16},
     )

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchbox.contract import Evidence, Sample, Signature, TensorSpec
-from benchbox.models import segformer
+from benchbox.plugins.contract import Evidence, Sample, Signature, TensorSpec
+from benchbox.plugins.models import segformer
 from benchbox.schema import Model
 
 torch = pytest.importorskip("torch")

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import cases
-from benchbox import arrays, build
-from benchbox.cache import Cache
-from benchbox.contract import Evidence, Sample, Signature, TensorSpec
+from benchbox.numerics import arrays
+from benchbox.build import builder
+from benchbox.build.cache import Cache
+from benchbox.plugins.contract import Evidence, Sample, Signature, TensorSpec
 from benchbox.errors import StageError
-from benchbox.models import deit, keras_vit, swin, vit
+from benchbox.plugins.models import deit, keras_vit, swin, vit
 from benchbox.schema import Dataset, Model
 
 torch = pytest.importorskip("torch")
@@ -219,7 +220,7 @@ def painted(root: Path, **classes: str) -> Path:
 def accuracy(model: Model, root: Path, cache: Path) -> float | None:
     """What the metrics say of a builder's reference, the same for each batch; None without labels."""
     case = cases.case("torch", model=model, dataset=Dataset("imagefolder", {"root": str(root)}))
-    entry = build.build_reference(case, 8, Cache(cache))
+    entry = builder.build_reference(case, 8, Cache(cache))
     found = []
     for file in sorted(entry.folder.glob("parity-*.npz")):
         stored = arrays.load(file)
@@ -266,7 +267,7 @@ def test_why_there_is_no_accuracy_is_noted(tmp_path: Path) -> None:
     other = painted(tmp_path / "other", rot="red", blau="blue", gelb="red", lila="red")
 
     def notes(root: Path) -> list[str]:
-        return build._notes(
+        return builder._notes(
             cases.case("torch", model=model, dataset=Dataset("imagefolder", {"root": str(root)}))
         )
 
@@ -274,7 +275,7 @@ def test_why_there_is_no_accuracy_is_noted(tmp_path: Path) -> None:
     assert notes(other) == [
         "no accuracy: the classes of imagefolder (blau, gelb, lila ...) are not the labels of the model"
     ]
-    assert build._notes(cases.case("torch", model=model)) == []
+    assert builder._notes(cases.case("torch", model=model)) == []
 
 
 def test_labels_without_names_are_the_sorted_folders_if_there_are_as_many(tmp_path: Path) -> None:

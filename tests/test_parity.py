@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchbox import parity
-from benchbox.parity import Gate
+from benchbox.numerics import parity
+from benchbox.numerics.parity import Gate
 from benchbox.schema import DEFAULT_TOLERANCES, OutputParity, Tolerance
 
 SHAPE = {"batch": 2}

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchbox import graphs
-from benchbox.contract import Host, PassJob
+from benchbox.plugins import graphs
+from benchbox.plugins.contract import Host, PassJob
 from benchbox.errors import StageError
 from benchbox.schema import Artifact, Step
 
@@ -22,7 +22,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxconverter_common")
 
-from benchbox.passes import _quantize, fp16, int8_dynamic, int8_static
+from benchbox.plugins.passes import _quantize, fp16, int8_dynamic, int8_static
 
 VNNI = Host(cpu_features=frozenset({"avx2", "avx512_vnni"}))
 AVX2 = Host(cpu_features=frozenset({"avx2"}))

@@ -14,9 +14,9 @@ from typing import Any, cast
 
 import pytest
 
-from benchbox import process
+from benchbox.machine import child as process
 from benchbox.errors import ChildDied, ChildTimeout, StageError, Unavailable
-from benchbox.process import Child, Limits
+from benchbox.machine.child import Child, Limits
 from watching import is_gone
 
 MIB = 2**20
@@ -76,8 +76,8 @@ def test_what_a_child_prints_disturbs_no_answer(start: Start) -> None:
 
 def test_a_child_of_ours_imports_no_more_than_its_role_needs(start: Start) -> None:
     modules = start().ask("modules")["modules"]
-    assert {"benchbox.process", "benchbox.errors", "misbehaving"} <= set(modules)
-    assert not {"numpy", "pydantic", "benchbox.conductor", "benchbox.suite"} & set(modules)
+    assert {"benchbox.machine.child", "benchbox.errors", "misbehaving"} <= set(modules)
+    assert not {"numpy", "pydantic", "benchbox.runner.runner", "benchbox.suite"} & set(modules)
 
 
 def test_unavailable_comes_back_with_its_hint(start: Start) -> None:
@@ -231,7 +231,7 @@ def test_killing_twice_is_killing_once(start: Start) -> None:
 
 def test_an_interpreter_that_does_not_exist_is_named() -> None:
     with pytest.raises(ChildDied, match=r"^cannot start /no/such/python: No such file or directory$"):
-        Child("benchbox.worker", Limits(python="/no/such/python"))
+        Child("benchbox.measure.worker", Limits(python="/no/such/python"))
 
 
 def test_children_leave_no_open_files(start: Start) -> None:
@@ -256,7 +256,7 @@ def open_files() -> dict[str, str]:
 def test_a_child_ends_with_its_parent() -> None:
     """SIGKILL gives the parent no chance to say goodbye, so the kernel ends the child."""
     code = (
-        "from benchbox.process import Child, Limits\n"
+        "from benchbox.machine.child import Child, Limits\n"
         "child = Child('misbehaving', Limits())\n"
         "child.ask('pid')\n"
         "print(child.pid, flush=True)\n"

@@ -17,10 +17,12 @@ from pathlib import Path
 import pytest
 
 import golden_records as golden
-from benchbox import frame, plugins
-from benchbox.reporters import _wording, html, markdown
+from benchbox.results import runs as frame
+from benchbox import plugins
+from benchbox.reporters import wording
+from benchbox.reporters.formats import html, markdown
 from benchbox.schema import Step
-from benchbox.store import Results
+from benchbox.results.store import Results
 
 GOLDEN = Path(__file__).parent / "golden"
 RUN = "vit-20261121T020304-1a2b3c"
@@ -220,10 +222,10 @@ def undecided(count, best):
 
 
 def test_a_group_that_is_cut_keeps_what_it_recommends():
-    (one,) = _wording.groups(undecided(200, {180}), 150)
+    (one,) = wording.groups(undecided(200, {180}), 150)
     assert (len(one.rows), [one.labels[n] for n in one.best]) == (150, ["onnx(number=180) · onnxruntime CPU"])
     assert one.conclusion.startswith("onnx(number=180) · onnxruntime CPU is the fastest")
-    (two,) = _wording.groups(undecided(200, {3, 180}), 150)
+    (two,) = wording.groups(undecided(200, {3, 180}), 150)
     assert two.conclusion.startswith("The fastest cannot be told apart: onnx(number=3)")
     assert "onnx(number=180)" in two.conclusion
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import cases
-from benchbox import rounds, stopping
+from benchbox.measure import rounds, stopping
 from benchbox.errors import ChildDied, StageError, Unavailable
-from benchbox.process import Limits
-from benchbox.rounds import Measured, Ready, Settings, disturbance, sittings
+from benchbox.machine.child import Limits
+from benchbox.measure.rounds import Measured, Ready, Settings, disturbance, sittings
 from benchbox.schema import (
     Artifact,
     Block,

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchbox import cli, plugins, selftest
-from benchbox.backends import synthetic
+from benchbox.cli import commands
+from benchbox import plugins
+from benchbox.runner import selftest
+from benchbox.plugins.backends import synthetic
 from benchbox.schema import Block, Measurement, MeasurePlan, Memory, Replicate
-from benchbox.selftest import Comparison, SelfTest
-from benchbox.stats import Interval
+from benchbox.runner.selftest import Comparison, SelfTest
+from benchbox.numerics.stats import Interval
 
 MS = 1_000_000
 PLAN = MeasurePlan(replicates=5)
@@ -164,7 +166,7 @@ def result(verdict: str) -> SelfTest:
 @pytest.mark.parametrize(("verdict", "code"), [("equivalent", 0), ("inconclusive", 0), ("slower", 1)])
 def test_the_exit_code_is_1_where_a_case_differs_from_itself(monkeypatch, verdict, code):
     monkeypatch.setattr(selftest, "run", lambda _minutes, _say: result(verdict))
-    ran = CliRunner().invoke(cli.app, ["selftest"])
+    ran = CliRunner().invoke(commands.app, ["selftest"])
     assert ran.exit_code == code
     assert "A against A" in ran.output
     assert "1.030  [1.020, 1.040]" in ran.output
@@ -173,7 +175,7 @@ def test_the_exit_code_is_1_where_a_case_differs_from_itself(monkeypatch, verdic
 
 def test_json_holds_every_interval(monkeypatch):
     monkeypatch.setattr(selftest, "run", lambda _minutes, _say: result("equivalent"))
-    ran = CliRunner().invoke(cli.app, ["selftest", "--json"])
+    ran = CliRunner().invoke(commands.app, ["selftest", "--json"])
     value = json.loads(ran.output)
     assert value["passed"] is True
     assert value["slower"][0] == {

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import benchbox
-from benchbox import conductor, store
-from benchbox.conductor import Finished
+from benchbox.runner import runner
+from benchbox.results import store
+from benchbox.runner.runner import Finished
 from benchbox.schema import Record
 
 pytest.importorskip("torch")
@@ -22,7 +23,7 @@ MIB = 2**20
 def finished(cache_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One run of the suite that users get, into folders of its own."""
     folder = tmp_path_factory.mktemp("smoke")
-    return conductor.run(SUITE, results=folder / "results", reports=folder / "reports", cache=cache_folder)
+    return runner.run(SUITE, results=folder / "results", reports=folder / "reports", cache=cache_folder)
 
 
 def by_path(finished: Finished, path: str) -> list[Record]:

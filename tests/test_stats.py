@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchbox import stats
+from benchbox.numerics import stats
 from benchbox.schema import Block, Memory, Replicate
-from benchbox.stats import Interval
+from benchbox.numerics.stats import Interval
 
 ROUNDS, CALLS = 40, 8
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import cases
-from benchbox import store
+from benchbox.results import store
 from benchbox.errors import StoreError
 from benchbox.schema import (
     Artifact,
@@ -29,7 +29,7 @@ from benchbox.schema import (
     Step,
     Tolerance,
 )
-from benchbox.store import Run
+from benchbox.results.store import Run
 
 NOW = datetime(2026, 11, 21, 2, 3, 4, tzinfo=UTC)
 HERE = Environment(

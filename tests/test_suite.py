@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchbox import cgroup, plugins, suite
+from benchbox.machine import cgroup
+from benchbox import plugins, suite
 from benchbox.errors import SuiteError, UsageError
 from benchbox.schema import (
     DEFAULT_TOLERANCES,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import cases
-from benchbox import build
-from benchbox.cache import Cache
-from benchbox.contract import Host
+from benchbox.build import builder
+from benchbox.build.cache import Cache
+from benchbox.plugins.contract import Host
 from benchbox.schema import Dataset, Model
 
 pytest.importorskip("torch")
@@ -58,12 +58,12 @@ def test_a_graph_agrees_with_its_module_at_shapes_that_were_not_exported(
         shape=shapes[0],
         dataset=Dataset("sample_texts"),
     )
-    entry = build.build_artifact(case, Cache(tmp_path), Host(frozenset()))
+    entry = builder.build_artifact(case, Cache(tmp_path), Host(frozenset()))
     padded = []
-    for batch in build._stream(case, "parity", shapes):
-        module = build._module(model.family, build._Frozen(case.model))
+    for batch in builder._stream(case, "parity", shapes):
+        module = builder._module(model.family, builder._Frozen(case.model))
         seen = run(entry.folder / "model.onnx", batch.feeds)
-        expected = build._run(module, list(seen), batch.feeds)
+        expected = builder._run(module, list(seen), batch.feeds)
         assert max(float(np.abs(expected[name] - array).max()) for name, array in seen.items()) < 1e-4
         padded += [(a == 0).any() for name, a in batch.feeds.items() if name.endswith("attention_mask")]
     assert len(padded) == 2

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 import cases
-from benchbox import arrays, measure
+from benchbox.numerics import arrays
+from benchbox.machine import clock
 from benchbox.errors import StageError, Unavailable
-from benchbox.process import Child, Limits
-from benchbox.rounds import Ready
+from benchbox.machine.child import Child, Limits
+from benchbox.measure.rounds import Ready
 from benchbox.schema import DEFAULT_TOLERANCES, Block, Case
-from benchbox.worker import Worker, _readings
+from benchbox.measure.worker import Worker, _readings
 
 MIB = 2**20
 
@@ -33,7 +34,7 @@ def made(ready: Callable[[Case], Ready]) -> Ready:
 @pytest.fixture(scope="module")
 def worker(made: Ready) -> Iterator[Child]:
     """A worker that has opened the exported tiny model."""
-    child = Child("benchbox.worker", Limits(timeout_seconds=60))
+    child = Child("benchbox.measure.worker", Limits(timeout_seconds=60))
     assert sorted(open_(child, made)) == ["load_seconds", "versions"]
     yield child
     child.kill()
@@ -76,7 +77,7 @@ def verify_against(made: Ready, folder: Path, change: Callable[[dict[str, Any]],
         if index == 0:
             change(stored)
         np.savez(folder / f"parity-{index}.npz", **stored)
-    child = Child("benchbox.worker", Limits(timeout_seconds=60))
+    child = Child("benchbox.measure.worker", Limits(timeout_seconds=60))
     try:
         open_(child, made, reference=str(folder))
         return verify(child, made)
@@ -96,7 +97,7 @@ def test_the_worker_of_onnx_runtime_has_loaded_no_other_framework(worker: Child)
 def test_a_worker_and_all_that_it_imports_need_the_standard_library_only() -> None:
     """`-S` leaves site-packages out; numpy comes when a case is opened."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import benchbox.worker, benchbox.process; print('ok')"
+        "import sys; sys.path.insert(0, sys.argv[1]); import benchbox.measure.worker, benchbox.machine.child; print('ok')"
     )
     root = str(Path(__file__).parents[1])
     done = subprocess.run(
@@ -115,7 +116,7 @@ def test_verifying_says_where_nodes_were_placed(worker: Child, made: Ready) -> N
 def test_opening_says_which_runtime_it_was_and_how_long_it_took(made: Ready) -> None:
     import onnxruntime
 
-    child = Child("benchbox.worker", Limits(timeout_seconds=60))
+    child = Child("benchbox.measure.worker", Limits(timeout_seconds=60))
     try:
         opened = open_(child, made)
     finally:
@@ -156,7 +157,7 @@ def test_a_slow_model_warms_up_one_call_at_a_time(monkeypatch: pytest.MonkeyPatc
         now += next(durations)
 
     for name in ("time_block", "time_call"):
-        monkeypatch.setattr(measure, name, partial(getattr(measure, name), clock=lambda: now))
+        monkeypatch.setattr(clock, name, partial(getattr(clock, name), clock=lambda: now))
     slow = Worker()
     slow._call = call
     warm = slow.warm_up({"at_most_seconds": 60.0, "block_seconds": 1e-7})
@@ -212,7 +213,7 @@ def compared(folder: Path, family: Any, *pairs: tuple[Any, Any, Any]) -> Any:
         np.savez(folder / f"parity-{index}.npz", **{"out:logits": np.array(reference, np.float32), **known})
     one._session = Answers(*({"logits": np.array(candidate, np.float32)} for _, candidate, _ in pairs))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchbox.worker.plugins.load", lambda kind, word: family)
+        patch.setattr("benchbox.measure.worker.plugins.load", lambda kind, word: family)
         return one._compare([{"batch": len(reference)} for reference, _, _ in pairs])
 
 
@@ -262,7 +263,7 @@ def test_an_output_of_another_shape_is_a_mismatch(made: Ready, tmp_path: Path) -
 
 def test_a_damaged_model_fails_and_says_so(made: Ready, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a model")
-    child = Child("benchbox.worker", Limits(timeout_seconds=60))
+    child = Child("benchbox.measure.worker", Limits(timeout_seconds=60))
     with pytest.raises(StageError, match="InvalidProtobuf"):
         open_(child, made, folder=str(tmp_path))
     child.kill()

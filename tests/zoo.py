@@ -16,7 +16,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchbox import plugins, store
+from benchbox import plugins
+from benchbox.results import store
 from benchbox.schema import Record
 
 ROOT = Path(__file__).parent.parent

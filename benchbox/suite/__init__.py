@@ -20,7 +20,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails
 
-from benchbox import environment, local, plugins
+from benchbox.machine import environment
+from benchbox.schema import paths
+from benchbox import plugins
 from benchbox.errors import SuiteError, UsageError
 from benchbox.schema import Backend, Case, Step, Suite, Threads
 from benchbox.suite.check import MISSING, UNKNOWN_KEY, refuse, said, unknown_keys, wrong
@@ -40,7 +42,7 @@ Sizes = Mapping[str, Mapping[str, int]]
 
 def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
     """The suite in a YAML file. Raises SuiteError, or UsageError where an override is what is wrong."""
-    file = local.expanded(str(path))
+    file = paths.expanded(str(path))
     return parse_suite(read_text(Path(file)), file, overrides)
 
 

@@ -25,7 +25,9 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from benchbox import hub, local, plugins
+from benchbox.plugins import hub
+from benchbox.schema import paths as local
+from benchbox import plugins
 from benchbox.schema import (
     DEFAULT_TOLERANCES,
     Dataset,

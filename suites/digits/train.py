@@ -22,7 +22,7 @@ from peft import LoraConfig, get_peft_model
 from training import Recipe, Training
 from transformers import ViTConfig, ViTForImageClassification, logging
 
-from benchbox.datasets import digits
+from benchbox.plugins.datasets import digits
 
 FOLDER = Path(__file__).resolve().parent
 RANKS = (4, 8, 16, 32, 64)

@@ -1,4 +1,4 @@
-"""A model trained on the digits of `benchbox.datasets.digits`: what is tuned, how long, and the log of it."""
+"""A model trained on the digits of `benchbox.plugins.datasets.digits`: what is tuned, how long, and the log of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoImageProcessor
 
-from benchbox.datasets import digits
+from benchbox.plugins.datasets import digits
 
 THREADS = 1  # a part of the recipe: with more, sums are taken in another order
 

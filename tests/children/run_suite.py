@@ -11,10 +11,10 @@ from typing import Any
 
 import psutil
 
-from benchbox import conductor
+from benchbox.runner import runner
 
 
-class Talking(conductor.Silent):
+class Talking(runner.Silent):
     def started(self, folder: Path, cases: Any, done: Any) -> None:
         print("folder", folder, flush=True)
 
@@ -27,5 +27,5 @@ class Talking(conductor.Silent):
 
 
 suite, results, cache = sys.argv[1:]
-conductor.run(suite, results=results, reports=None, cache=cache, observer=Talking())
+runner.run(suite, results=results, reports=None, cache=cache, observer=Talking())
 print("finished", flush=True)

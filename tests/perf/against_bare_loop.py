@@ -20,9 +20,11 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from benchbox import build, conductor, environment
-from benchbox.cache import Cache, Entry, default_folder
-from benchbox.process import Child, Limits
+from benchbox.build import builder as build
+from benchbox.runner import runner
+from benchbox.machine import environment
+from benchbox.build.cache import Cache, Entry, default_folder
+from benchbox.machine.child import Child, Limits
 from benchbox.schema import Case
 from benchbox.suite import load_suite, select
 
@@ -52,7 +54,7 @@ def _arguments() -> argparse.Namespace:
 def _compare(backend: str, asked: argparse.Namespace) -> bool:
     case = _case(backend)
     cache = Cache(default_folder())
-    with conductor.Builder(Limits(), cache, environment.host()) as builder:
+    with runner.Builder(Limits(), cache, environment.host()) as builder:
         reference, entry = builder.reference(case, 12), builder.artifact(case)
     if asked.memory:
         return _compare_memory(case, entry, reference, asked.seconds)
@@ -119,7 +121,7 @@ def _mib(sizes: list[int]) -> str:
 
 
 def _worker(case: Case, entry: Entry, reference: Entry) -> Child:
-    child = Child("benchbox.worker", Limits())
+    child = Child("benchbox.measure.worker", Limits())
     child.ask(
         "open",
         case=asdict(case),

@@ -15,12 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchbox import build, comparison, conductor, environment, rounds, stats
-from benchbox.cache import Cache, default_folder
-from benchbox.process import Limits
-from benchbox.rounds import Ready
+from benchbox.build import builder as build
+from benchbox.results import timings as comparison
+from benchbox.runner import runner
+from benchbox.machine import environment
+from benchbox.measure import rounds
+from benchbox.numerics import stats
+from benchbox.build.cache import Cache, default_folder
+from benchbox.machine.child import Limits
+from benchbox.measure.rounds import Ready
 from benchbox.schema import Case, Measurement, MeasurePlan, ParityPlan, Stage
-from benchbox.stats import Interval
+from benchbox.numerics.stats import Interval
 from benchbox.suite import load_suite, select
 
 SUITE = Path(__file__).resolve().parents[2] / "suites" / "smoke.yaml"
@@ -48,7 +53,7 @@ def _pair(backend: str) -> list[Ready]:
     """The case, and the same artifact under another name."""
     case = select(load_suite(SUITE).cases, [f"path={PATHS[backend]}", f"backend={backend}"], [])[0]
     cache = Cache(default_folder())
-    with conductor.Builder(Limits(), cache, environment.host()) as builder:
+    with runner.Builder(Limits(), cache, environment.host()) as builder:
         reference, entry = builder.reference(case, 4), builder.artifact(case)
     plain = Ready(
         case, build.artifact_of(entry), entry.folder, reference.folder, reference.content, cache.folder

@@ -22,7 +22,7 @@ def main() -> None:
     import scipy.special  # noqa: F401
     from plotly.offline import get_plotlyjs
 
-    from benchbox import frame
+    from benchbox.results import runs as frame
 
     get_plotlyjs()
     out, *folders = map(Path, sys.argv[1:])

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from benchbox import measure, rounds, selftest
+from benchbox.machine import clock as measure
+from benchbox.measure import rounds
+from benchbox.runner import selftest
 from benchbox.schema import Case, MeasurePlan, ParityPlan, Stage
 
 CALLS = 5_000

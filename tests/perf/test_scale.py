@@ -19,7 +19,9 @@ import many_records
 import pytest
 
 import golden_records as golden
-from benchbox import conductor, environment, measure, planning, store
+from benchbox.runner import runner, planning
+from benchbox.machine import environment, clock
+from benchbox.results import store
 from benchbox.schema import Suite
 from benchbox.suite import parse_suite
 
@@ -73,8 +75,8 @@ def test_planning_ten_thousand_cases(benchmark: Any, suite: Suite, tmp_path: Pat
 
 def test_a_run_of_ten_thousand_finished_cases_is_resumed(benchmark: Any, finished: Path) -> None:
     def resume() -> None:
-        loaded, request = conductor.resumed(finished)
-        done = conductor.run(loaded, **request, resume=finished, reports=None)
+        loaded, request = runner.resumed(finished)
+        done = runner.run(loaded, **request, resume=finished, reports=None)
         assert len(done.results.records) == 10_000
 
     assert cpu_seconds(benchmark, resume, rounds=3) < 2
@@ -86,7 +88,7 @@ def test_reading_ten_thousand_records(benchmark: Any, finished: Path) -> None:
 
 def test_appending_ten_thousand_records_one_at_a_time(benchmark: Any, tmp_path: Path) -> None:
     """Each is on the disk before the next: what it takes is the disk's, so only CPU time is bounded."""
-    run = store.create(tmp_path, golden.SUITE, golden.ENVIRONMENT, name="many", now=measure.now())
+    run = store.create(tmp_path, golden.SUITE, golden.ENVIRONMENT, name="many", now=clock.now())
     records = [
         replace(golden.RECORDS[1], case=replace(golden.RECORDS[1].case, shape={"batch": batch}))
         for batch in range(10_000)

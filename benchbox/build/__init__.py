@@ -1,0 +1,1 @@
+"""Case.path -> Artifact, model + inputs -> Reference: keys, the cache, and the builder process."""

@@ -1,0 +1,1 @@
+"""argv -> call -> print -> exit code: the only room that prints."""

@@ -1,0 +1,1 @@
+"""What benchbox runs on: the clock, the kernel, its children, and what hurts measurements."""

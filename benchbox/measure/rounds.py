@@ -1,0 +1,398 @@
+"""Measuring together: cases loaded side by side, asked in turn, round by round, in fresh processes.
+
+The conductor's thread sleeps in the kernel while a worker runs, and only one worker runs at a time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+
+from benchbox.machine import environment, clock
+from benchbox.measure import stopping
+from benchbox.errors import StageError, Unavailable
+from benchbox.machine.child import Child, Limits
+from benchbox.schema import (
+    Artifact,
+    Block,
+    Case,
+    Measurement,
+    MeasurePlan,
+    Memory,
+    Noise,
+    Parity,
+    ParityPlan,
+    Replicate,
+    Stage,
+    StoppedBy,
+)
+
+# Measured over 240 blocks on two shared cores: with nothing else running, others use 0 to 6 % (the
+# kernel's ticks are coarse) and latencies stay within 15 %; with a busy neighbour 28 to 86 %, and up to
+# three times the latency. Steal of 1 to 2 % is the background of a virtual machine.
+_DISTURBING_OTHERS = 0.10
+_DISTURBING_STEAL = 0.05
+# What a runtime holds beside the weights, before anything is measured: seen with onnxruntime, 200 to
+# 300 MiB, and twice the weights while it prepacks them.
+_RUNTIME_BYTES = 300 * 2**20
+_WEIGHT_COPIES = 2
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A case whose artifact and reference are built. `reference_content` says shapes and noise floor."""
+
+    case: Case
+    artifact: Artifact
+    folder: Path
+    reference: Path
+    reference_content: Mapping[str, Any]
+    compiled: Path
+
+    @property
+    def expected_bytes(self) -> int:
+        """How much memory a worker is expected to take, for deciding what is loaded side by side."""
+        return _RUNTIME_BYTES + _WEIGHT_COPIES * self.artifact.size_bytes
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How a case came out: a measurement and a parity, or the error and the stage it happened in."""
+
+    measurement: Measurement | None = None
+    parity: Parity | None = None
+    stage: Stage | None = None
+    error: StageError | Unavailable | None = None
+
+
+class Watcher(Protocol):
+    """Who is told how measuring goes, and who says when to stop."""
+
+    def entered(self, case: Case, stage: Stage) -> None:
+        """A case entered a stage."""
+
+    def measured(self, case: Case, latency_ns: float, rounds: int, replicate: int) -> None:
+        """A block was measured; the median so far."""
+
+    def replicate_ended(self, cases: int, seconds: float, more: int | None) -> None:
+        """So many cases of the group have been measured once more, in fresh processes.
+
+        About so many `more` processes of each are to come; None where nobody has looked yet.
+        """
+
+    def stopping(self) -> bool:
+        """Whether to finish what is in hand and begin nothing new."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What measuring follows. `baseline` is the id of the case that the others are compared with, `folder`
+    that of the suite."""
+
+    plan: MeasurePlan
+    parity: ParityPlan
+    session: str
+    baseline: str = ""
+    folder: Path = Path()
+
+
+@dataclass
+class _Seat:
+    """One case's place in the group: what is known of it so far, and its process while it has one."""
+
+    ready: Ready
+    replicates: list[Replicate] = field(default_factory=list)
+    parity: Parity | None = None
+    stage: Stage = "load"
+    error: StageError | Unavailable | None = None
+    child: Child | None = None
+    opened: Mapping[str, Any] = field(default_factory=dict)
+    placement: Mapping[str, int] = field(default_factory=dict)
+    warm_up: Mapping[str, Any] = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)
+    medians: list[float] = field(default_factory=list)
+    finished: list[stopping.Medians] = field(default_factory=list)
+
+    @property
+    def rounds(self) -> stopping.Medians:
+        """What is known of the process that is there."""
+        return stopping.medians_by_round(self.blocks, self.medians)
+
+    def ask(self, verb: str, **content: Any) -> Mapping[str, Any] | None:
+        """The worker's answer; None where it failed, which ends this case and no other."""
+        if self.child is None:
+            return None
+        try:
+            return self.child.ask(verb, **content)
+        except (StageError, Unavailable) as error:
+            self.error = error
+            self.leave()
+            return None
+
+    def leave(self) -> None:
+        """Ends the process, if there is one."""
+        if self.child is not None:
+            self.child.kill()
+            self.child = None
+
+
+def sittings(
+    ready: Sequence[Ready], baseline: Ready | None, budget_bytes: int
+) -> tuple[tuple[Ready, ...], ...]:
+    """The cases in groups that fit into memory at once; the baseline is in each of them."""
+    others = [r for r in ready if r is not baseline]
+    fixed = baseline.expected_bytes if baseline else 0
+    groups: list[list[Ready]] = [[]]
+    used = fixed
+    for item in others:
+        if groups[-1] and used + item.expected_bytes > budget_bytes:
+            groups.append([])
+            used = fixed
+        groups[-1].append(item)
+        used += item.expected_bytes
+    return tuple(tuple([baseline, *group] if baseline else group) for group in groups)
+
+
+def measure_together(ready: Sequence[Ready], settings: Settings, watcher: Watcher) -> Mapping[str, Measured]:
+    """Every case by its id, measured in interleaved rounds and in as many fresh processes as it takes."""
+    _load_statistics()
+    seats = [_Seat(item) for item in ready]
+    shuffle = random.Random(settings.session).shuffle  # noqa: S311  # an order, not a secret
+    conductor = _Conductor(settings, watcher, shuffle, environment.visible_cores())
+    stopped_by = _replicates(seats, conductor)
+    return {seat.ready.case.id: _result(seat, settings.session, stopped_by) for seat in seats}
+
+
+@dataclass(frozen=True)
+class _Conductor:
+    settings: Settings
+    watcher: Watcher
+    shuffle: Callable[[list[_Seat]], None]
+    cores: int
+
+
+def _replicates(seats: Sequence[_Seat], by: _Conductor) -> StoppedBy:
+    """Fresh processes of all cases until every case is known precisely enough or the budget is spent.
+
+    What is in hand when somebody asks to stop is finished: two processes, the fewest that give an interval.
+    """
+    plan = by.settings.plan
+    done, seconds = 0, 0.0
+    while any(seat.error is None for seat in seats):
+        if by.watcher.stopping() and not 0 < done < min(2, plan.replicates):
+            break
+        watch = clock.Stopwatch.start()
+        allowed = stopping.allowance(done, seconds, plan)
+        seconds += _replicate(done, seats, allowed, by)
+        done += 1
+        half_width = _half_width(seats, by)
+        more = stopping.replicates_to_come(done, seconds, half_width, plan)
+        by.watcher.replicate_ended(len(seats), watch.seconds(), more)
+        stopped_by = stopping.replicates_stop(done, seconds, half_width, plan)
+        if stopped_by == "precision" or (stopped_by and not by.watcher.stopping()):
+            return stopped_by
+    return "interrupt"
+
+
+def _replicate(index: int, seats: Sequence[_Seat], allowed: stopping.Allowance, by: _Conductor) -> float:
+    """How long the rounds took, for one case."""
+    living = [seat for seat in seats if seat.error is None]
+    try:
+        for seat in living:
+            _load(seat, by)
+        seconds = _rounds(index, [s for s in living if s.child], allowed, by)
+        for seat in living:
+            if seat.child:
+                _finish(index, seat, by)
+    finally:
+        for seat in living:
+            seat.leave()
+    return seconds
+
+
+def _load(seat: _Seat, by: _Conductor) -> None:
+    plan, ready = by.settings.plan, seat.ready
+    seat.stage, seat.blocks, seat.medians = "load", [], []
+    by.watcher.entered(ready.case, "load")
+    case = ready.case.at(by.settings.folder)
+    limits = Limits(case.backend.python, plan.memory_limit_bytes, plan.timeout_seconds)
+    try:
+        seat.child = Child("benchbox.measure.worker", limits)
+    except StageError as error:
+        seat.error = error
+        return
+    opened = seat.ask(
+        "open",
+        case=asdict(case),
+        artifact=asdict(ready.artifact),
+        folder=str(ready.folder),
+        reference=str(ready.reference),
+        compiled=str(ready.compiled),
+    )
+    if opened is None:
+        return
+    seat.opened, seat.stage = opened, "measure"
+    warm_up = seat.ask("warm_up", at_most_seconds=plan.warm_up_seconds, block_seconds=plan.block_seconds)
+    if warm_up is not None:
+        seat.warm_up = warm_up
+
+
+def _rounds(index: int, seats: list[_Seat], allowed: stopping.Allowance, by: _Conductor) -> float:
+    """Rounds until every case is known precisely enough or the time is spent; the seconds of one case."""
+    plan = by.settings.plan
+    watch = clock.Stopwatch.start()
+    done, seconds = 0, 0.0
+    while any(seat.child for seat in seats):
+        _round(done, index, seats, by)
+        done, seconds = done + 1, watch.seconds() / len(seats)
+        if done >= stopping.least_rounds(plan) and by.watcher.stopping():
+            break
+        if stopping.rounds_stop(done, seconds, _half_width_of_process(seats, by), allowed, plan):
+            break
+    return seconds
+
+
+def _round(number: int, index: int, seats: list[_Seat], by: _Conductor) -> None:
+    order = [seat for seat in seats if seat.child]
+    by.shuffle(order)
+    for seat in order:
+        if _measure_block(number, seat, by) and seat.blocks[-1].disturbed:
+            _measure_block(number, seat, by)
+        if seat.blocks:
+            by.watcher.measured(seat.ready.case, median(seat.medians), number + 1, index)
+
+
+def _measure_block(number: int, seat: _Seat, by: _Conductor) -> bool:
+    """Whether the worker is still there; its block is kept, and marked where it was disturbed."""
+    answer = seat.ask("block", round=number, block_seconds=by.settings.plan.block_seconds)
+    if answer is None:
+        return False
+    block = _block(answer["block"])
+    seat.blocks.append(replace(block, disturbed=disturbance(block, by.cores)))
+    seat.medians.append(median(block.latencies_ns))
+    return True
+
+
+def disturbance(block: Block, cores: int) -> str:
+    """What disturbed a block, in words; empty where nothing did, or where the kernel does not tell.
+
+    `cores` is on how many the load of others was seen; shares are of all of them.
+    """
+    available = cores * (block.first_ns + sum(block.latencies_ns)) / 1e9
+    others = (block.noise.others_cpu_seconds or 0.0) / available
+    steal = (block.noise.steal_seconds or 0.0) / available
+    if block.noise.throttle_count:
+        return f"the CPU throttled {block.noise.throttle_count} times"
+    if said := environment.throttled(block.noise):
+        return said
+    if others > _DISTURBING_OTHERS:
+        return f"other processes used {others:.0%} of the CPU"
+    if steal > _DISTURBING_STEAL:
+        return f"the hypervisor took {steal:.0%} of the CPU"
+    return ""
+
+
+def _finish(index: int, seat: _Seat, by: _Conductor) -> None:
+    """Memory first, and then parity, once: its other shapes would be in the peak."""
+    memory = seat.ask("memory")
+    if memory is None:
+        return
+    if index == 0 and not _verify(seat, by):
+        return
+    seat.finished.append(seat.rounds)
+    seat.replicates.append(
+        Replicate(
+            index=index,
+            load_seconds=seat.opened["load_seconds"],
+            settled=seat.warm_up["settled"],
+            warm_up=tuple(_block(b) for b in seat.warm_up["blocks"]),
+            blocks=tuple(seat.blocks),
+            memory=Memory(**memory),
+        )
+    )
+
+
+def _verify(seat: _Seat, by: _Conductor) -> bool:
+    from pydantic import TypeAdapter
+
+    seat.stage = "verify"
+    by.watcher.entered(seat.ready.case, "verify")
+    content = seat.ready.reference_content
+    answer = seat.ask(
+        "verify",
+        tolerances={name: asdict(t) for name, t in by.settings.parity.tolerances.items()},
+        noise_floor=content["noise_floor"],
+        samples=content["samples"],
+        shapes=content["shapes"],
+    )
+    if answer is None:
+        return False
+    judged = TypeAdapter(Parity).validate_python(answer["parity"])
+    seat.parity = replace(judged, notes=tuple(content.get("notes", ())))
+    seat.placement = answer["placement"]
+    seat.stage = "measure"
+    return True
+
+
+def _half_width_of_process(seats: Sequence[_Seat], by: _Conductor) -> float:
+    """Of the processes that are there, the widest interval."""
+    widths = [
+        stopping.process_half_width(seat.rounds, base.rounds if base else None, by.settings.plan.confidence)
+        for seat, base in _compared([seat for seat in seats if seat.child], by)
+    ]
+    return max(widths, default=0.0)
+
+
+def _half_width(seats: Sequence[_Seat], by: _Conductor) -> float:
+    """Over all processes of the living cases, the widest interval."""
+    widths = [
+        stopping.case_half_width(seat.finished, base.finished if base else None, by.settings.plan.confidence)
+        for seat, base in _compared([seat for seat in seats if seat.error is None], by)
+    ]
+    return max(widths, default=0.0)
+
+
+def _compared(living: Sequence[_Seat], by: _Conductor) -> list[tuple[_Seat, _Seat | None]]:
+    """The cases whose intervals say when to stop, and the baseline that each is compared with.
+
+    Where there is none, it is the interval of the case's own median. The baseline's own counts only where it
+    is alone: drift, which no ratio holds, would keep the whole group going (simulated, 12 cases: half as
+    many rounds again).
+    """
+    baseline = next((seat for seat in living if seat.ready.case.id == by.settings.baseline), None)
+    others = [(seat, baseline) for seat in living if seat is not baseline]
+    return others or [(seat, None) for seat in living]
+
+
+def _load_statistics() -> None:
+    """Before any worker is loaded: it takes half a second of a core, which is not to fall into a round."""
+    from benchbox.numerics import stats
+
+    stats.load()
+
+
+def _block(value: Mapping[str, Any]) -> Block:
+    return Block(
+        **{
+            **value,
+            "latencies_ns": tuple(value["latencies_ns"]),
+            "noise": Noise(**value["noise"]),
+        }
+    )
+
+
+def _result(seat: _Seat, session: str, stopped_by: StoppedBy) -> Measured:
+    if seat.error is not None:
+        return Measured(stage=seat.stage, error=seat.error)
+    measurement = Measurement(
+        session=session,
+        replicates=tuple(seat.replicates),
+        stopped_by=stopped_by,
+        placement=seat.placement,
+        versions=seat.opened.get("versions", {}),
+    )
+    return Measured(measurement=measurement, parity=seat.parity)

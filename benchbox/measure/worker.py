@@ -1,0 +1,267 @@
+"""A worker process: loads one artifact into one runtime, runs blocks, verifies, reports its memory.
+
+It holds the standard library, numpy and the runtime under test, nothing else: what else it imported
+would be in the numbers. It speaks to the conductor over a pipe (process.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchbox.numerics import arrays, attention, gradient, parity
+from benchbox.machine import environment, clock, memory
+from benchbox import plugins
+from benchbox.plugins.contract import Array, Evidence, Feeds, Outputs, Session, SessionJob
+from benchbox.numerics.gradient import GRADIENT
+from benchbox.machine.child import Handler, Message
+from benchbox.schema import Artifact, Attention, Backend, Block, Case, OutputParity, Threads, Tolerance
+
+
+def handlers() -> Mapping[str, Handler]:
+    """What a worker answers, in the order in which it is asked."""
+    worker = Worker()
+    return {
+        "check": check,
+        "open": worker.open,
+        "warm_up": worker.warm_up,
+        "block": worker.block,
+        "memory": worker.memory,
+        "verify": worker.verify,
+    }
+
+
+def check(message: Message) -> Mapping[str, Any]:
+    """Raises Unavailable where the backend cannot run here; else says its providers and versions."""
+    plugin = plugins.load("backends", message["word"])
+    plugins.require(plugin)
+    if message.get("backend"):
+        given = message["backend"]
+        backend = Backend(**{**given, "threads": Threads(**given["threads"])})
+        plugin.check(backend, plugins.options(plugin, backend.options))
+    return {"providers": list(plugin.providers()), "versions": dict(plugin.versions())}
+
+
+class Worker:
+    """The state of a worker: a session and the call that is timed."""
+
+    def __init__(self) -> None:
+        self._case: Case
+        self._artifact: Artifact
+        self._session: Session
+        self._reference: Path
+        self._call: Any
+        self._idle_bytes = 0
+        self._loaded_bytes = 0
+
+    def open(self, message: Message) -> Mapping[str, Any]:
+        """Loads the artifact. The answer: seconds, and versions."""
+        import numpy  # noqa: F401  # part of an idle worker, so that it is not counted as the model's
+
+        self._idle_bytes = memory.peak_bytes()
+        self._case = Case.of(message["case"])
+        self._artifact = Artifact.of(message["artifact"])
+        self._reference = Path(message["reference"])
+        plugin = plugins.load("backends", self._case.backend.word)
+        feeds = arrays.load(self._reference / "timing.npz")
+        watch = clock.Stopwatch.start()
+        self._session = plugin.open(self._job(message, plugin))
+        self._call = self._session.prepare(feeds)
+        seconds = watch.seconds()
+        self._loaded_bytes = memory.peak_bytes()
+        clock.rest()
+        return {
+            "load_seconds": seconds,
+            "versions": dict(plugin.versions()),
+        }
+
+    def warm_up(self, message: Message) -> Mapping[str, Any]:
+        """Blocks until two readings in a row agree within 5 %, or `at_most_seconds` are over.
+
+        Of a model whose calls are longer than a block every call is a reading, and after the first block one
+        more is made at a time.
+        """
+        watch = clock.Stopwatch.start()
+        block_seconds = message["block_seconds"]
+        blocks: list[Block] = []
+        readings: list[float] = []
+        while not clock.settled(readings) and not (blocks and watch.seconds() > message["at_most_seconds"]):
+            slow = bool(readings) and readings[-1] > block_seconds * 1e9
+            blocks.append(self._block(len(blocks), None if slow else block_seconds))
+            readings += _readings(blocks[-1])
+        return {"blocks": [asdict(b) for b in blocks], "settled": clock.settled(readings)}
+
+    def block(self, message: Message) -> Mapping[str, Any]:
+        """One timed block, then rest until the runtime's threads have stopped spinning."""
+        return {"block": asdict(self._block(message["round"], message["block_seconds"]))}
+
+    def memory(self, _message: Message) -> Mapping[str, Any]:
+        """The high-water marks; asked before `verify`, whose other shapes would be in the peak."""
+        return {
+            "idle_bytes": self._idle_bytes,
+            "loaded_bytes": self._loaded_bytes,
+            "peak_bytes": memory.peak_bytes(),
+            "device_bytes": self._session.device_bytes(),
+        }
+
+    def verify(self, message: Message) -> Mapping[str, Any]:
+        """Parity against the stored reference outputs at each of its shapes, and nodes by provider."""
+        plugin = plugins.load("backends", self._case.backend.word)
+        options = plugins.options(plugin, self._case.backend.options)
+        precision = plugin.precision(options, self._artifact)
+        gate = parity.Gate(
+            precision=precision,
+            tolerance=Tolerance(**message["tolerances"][precision]),
+            noise_floor=message["noise_floor"],
+            samples=message["samples"],
+        )
+        seen = self._compare(message["shapes"])
+        judged = parity.judge(seen.outputs, seen.metrics, gate, seen.reasons, self._gradient_error())
+        judged = replace(judged, attention=seen.attention)
+        return {"parity": asdict(judged), "placement": dict(self._session.placement())}
+
+    def _job(self, message: Message, plugin: Any) -> SessionJob:
+        case = self._case
+        return SessionJob(
+            artifact=self._artifact,
+            folder=Path(message["folder"]),
+            model=case.model,
+            family=plugins.load("models", case.model.family),
+            backend=case.backend,
+            options=plugins.options(plugin, case.backend.options),
+            shape=case.shape,
+            cache=Path(message["compiled"]),
+        )
+
+    def _block(self, index: int, seconds: float | None) -> Block:
+        """A block that lasts so long; a single call where it is None."""
+        before = environment.counters()
+        if seconds is None:
+            timing = clock.time_call(self._call)
+        else:
+            timing = clock.time_block(self._call, seconds=seconds)
+        noise = environment.noise_between(before, environment.counters())
+        clock.rest()
+        return Block(
+            round=index,
+            started_ns=timing.started_ns,
+            first_ns=timing.first_ns,
+            latencies_ns=timing.latencies_ns,
+            noise=noise,
+        )
+
+    def _compare(self, shapes: list[Mapping[str, int]]) -> Compared:
+        family = plugins.load("models", self._case.model.family)
+        by_shape: dict[str, tuple[Mapping[str, int], list[tuple[Outputs, Outputs]]]] = {}
+        shares: dict[str, list[tuple[float, int]]] = {}
+        reasons: list[str] = []
+        maps: tuple[Attention, ...] = ()
+        for index, shape in enumerate(shapes):
+            stored = Stored.read(self._reference / f"parity-{index}.npz")
+            candidate = self._session.run(stored.feeds)
+            wrong = _wrong_shapes(stored.outputs, candidate)
+            if wrong:
+                reasons += [f"at {_label(shape)}: {text}" for text in wrong]
+                continue
+            if self._case.model.attention:
+                maps = maps or attention.kept(stored.feeds, stored.outputs, candidate)
+            by_shape.setdefault(str(shape), (shape, []))[1].append((stored.outputs, candidate))
+            if all(parity.is_finite(output) for output in candidate.values()):  # else a metric means nothing
+                found = family.metrics(self._case.model, self._evidence(stored, candidate))
+                for name, value in found.items():
+                    shares.setdefault(name, []).append((value, shape["batch"]))
+        # A picture that the suite asked for is no result; an output of somebody's own may be called the same.
+        picture = attention.OUTPUT if self._case.model.attention else None
+        outputs = [o for shape, pairs in by_shape.values() for o in _outputs(shape, pairs, but=picture)]
+        metrics = {name: _mean(of_batches) for name, of_batches in shares.items()}
+        reasons += [f"{name} is not finite" for name, value in metrics.items() if not math.isfinite(value)]
+        metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        return Compared(outputs, metrics, sorted(set(reasons)), maps)
+
+    def _gradient_error(self) -> float | None:
+        """Directional derivatives against the reference's; None where the suite does not ask for them."""
+        file = self._reference / GRADIENT
+        if not file.exists():
+            return None
+        probe = gradient.Probe.load(file)
+        return gradient.error(probe.derivatives, gradient.differences(self._session.run, probe))
+
+    def _evidence(self, stored: Stored, candidate: Outputs) -> Evidence:
+        """What the task's metrics are made of; what the reference was rolled out to, the candidate is too."""
+        rolled: Outputs = {}
+        if stored.rolled:
+            family = plugins.load("models", self._case.model.family)
+            rolled = family.rollout(self._case.model, self._session.run, stored.feeds)
+        return Evidence(
+            feeds=stored.feeds,
+            reference={**stored.outputs, **stored.rolled},
+            candidate={**candidate, **rolled},
+            labels=stored.labels,
+        )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the candidate said beside the reference, over all shapes; `attention` is of the first batch."""
+
+    outputs: list[OutputParity]
+    metrics: Mapping[str, float]
+    reasons: list[str]
+    attention: tuple[Attention, ...]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One batch of the reference, as the builder stored it."""
+
+    feeds: Feeds
+    outputs: Outputs
+    rolled: Outputs
+    labels: Array | None
+
+    @classmethod
+    def read(cls, path: Path) -> Stored:
+        """The arrays of a `parity-<i>.npz`, told apart by what their names begin with."""
+        stored = arrays.load(path)
+        feeds, outputs, rolled = (arrays.under(prefix, stored) for prefix in ("in:", "out:", "roll:"))
+        return cls(feeds, outputs, rolled, stored.get("labels"))
+
+
+def _mean(of_batches: Sequence[tuple[float, int]]) -> float:
+    """Of a metric, over the batches that have it, each as often as it has samples."""
+    return sum(value * count for value, count in of_batches) / sum(count for _, count in of_batches)
+
+
+def _label(shape: Mapping[str, int]) -> str:
+    return " ".join(f"{name}={size}" for name, size in shape.items())
+
+
+def _readings(block: Block) -> list[float]:
+    """What a warm-up block says: its median; of a slow model, whose block is one or two calls, each."""
+    if len(block.latencies_ns) <= 1:
+        return [block.first_ns, *block.latencies_ns]
+    return [median(block.latencies_ns)]
+
+
+def _wrong_shapes(reference: Outputs, candidate: Outputs) -> list[str]:
+    missing = [f"output {name!r} is missing" for name in reference if name not in candidate]
+    if missing:
+        return missing
+    found = (parity.shape_mismatch(name, reference[name], candidate[name]) for name in reference)
+    return [text for text in found if text]
+
+
+def _outputs(
+    shape: Mapping[str, int], pairs: list[tuple[Outputs, Outputs]], *, but: str | None
+) -> Iterator[OutputParity]:
+    """One comparison an output but the one named, over all feeds of this shape together."""
+    import numpy as np
+
+    for name in (n for n in pairs[0][0] if n != but):
+        reference = np.concatenate([np.atleast_1d(r[name]) for r, _ in pairs])
+        candidate = np.concatenate([np.atleast_1d(c[name]) for _, c in pairs])
+        yield parity.compare(name, shape, reference, candidate)

@@ -1,0 +1,1 @@
+"""Forms of report, one file each: `write(runs, folder)`."""

@@ -1,0 +1,157 @@
+"""report.html: one file that opens from disk without a network; tables, charts, reasons, commands.
+
+plotly.js is written into the file once (4.8 MB): charts can be zoomed and read off, offline. Drift is drawn
+as plain SVG. What we did not write is escaped: by Jinja in the page, by `json_for_script` in the data, and
+by `plotly_text` in labels, for plotly reads tags in them.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchbox.reporters import across, charts, pictures, templates, wording
+from benchbox.reporters.wording import Group
+
+REQUIRES = ("jinja2", "plotly")
+
+# A row takes 2 kB of HTML: at these limits the file has 9 MB, of which plotly.js takes 4.8. The rest
+# is in summary.csv, and the page says so.
+MAX_ROWS = 2000
+MAX_GROUPS = 200
+# Cases that are named under one reason.
+MAX_LABELS = 200
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Cases that are not ok for one reason: what happened, where, and what to type."""
+
+    outcome: str
+    stage: str
+    reason: str
+    hint: str
+    labels: tuple[str, ...]
+    count: int
+    detail: str
+    peak_memory_mib: float | None
+
+
+def write(runs: Any, folder: Path) -> list[Path]:
+    """Writes report.html."""
+    from plotly.offline import get_plotlyjs
+
+    path = folder / "report.html"
+    path.write_text(render(runs, get_plotlyjs()), encoding="utf-8")
+    return [path]
+
+
+def render(runs: Any, plotly_js: str) -> str:
+    """The page, with the given plotly.js in it."""
+    from markupsafe import Markup
+
+    frame = runs.table
+    shown = wording.groups(runs, MAX_ROWS, MAX_GROUPS)
+    return templates.html("html.j2").render(
+        runs=runs.results,
+        suites=[str(results.suite.get("name", results.name)) for results in runs.results],
+        dates=sorted({frame["recorded_at"].min(), frame["recorded_at"].max()}) if len(frame) else [],
+        groups=shown,
+        total_rows=len(frame),
+        shown_rows=sum(len(group.rows) for group in shown),
+        across=across.of(shown),
+        outcomes=_count(frame["outcome"]),
+        missing=_missing(runs, frame, shown),
+        drifts=_drifts(runs, shown),
+        attended=[pictures.of(runs, group) for group in shown],
+        tolerances=_tolerances(runs),
+        random=wording.RANDOM_WEIGHTS if (frame["weights"] == "random").any() else "",
+        w=wording,
+        css=templates.verbatim("report.css"),
+        js=templates.verbatim("report.js"),
+        # plotly's own, and what json_for_script escaped: written as it is.
+        plotly_js=Markup(plotly_js),  # noqa: S704
+        charts=Markup(json_for_script([charts.of(g, plotly_text) for g in shown])),  # noqa: S704
+    )
+
+
+def json_for_script(value: Any) -> str:
+    """JSON that cannot end its script element, nor begin a comment in it; NaN is null."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def plotly_text(value: str) -> str:
+    """Text that plotly shows as it is: it reads tags and entities in labels."""
+    return html.escape(value, quote=False)
+
+
+def _count(outcomes: Any) -> Mapping[str, int]:
+    counts = outcomes.value_counts()
+    return {outcome: int(counts.get(outcome, 0)) for outcome in wording.SYMBOLS}
+
+
+def _missing(runs: Any, frame: Any, shown: Sequence[Group]) -> list[Missing]:
+    """Each reason once, with the cases it holds for; failures first."""
+    alike = [list(numbers) for numbers in runs.not_ok()[:MAX_ROWS]]
+    labels = _labels(frame, [number for numbers in alike for number in numbers[:MAX_LABELS]], shown)
+    peaks = frame["peak_memory_mib"].where(frame["replicates"].isna()).to_numpy()
+    return [_reason(runs, numbers, labels, peaks) for numbers in alike]
+
+
+def _labels(frame: Any, numbers: Sequence[int], shown: Sequence[Group]) -> Mapping[int, str]:
+    """As the page names a case that it shows; what tells it from its neighbours is not known of others."""
+    labels = {
+        number: f"{label} ({group.title})"
+        for group in shown
+        for number, label in zip(group.numbers, group.labels, strict=True)
+    }
+    others = wording.table_rows(frame, [number for number in numbers if number not in labels])
+    return labels | {n: f"{wording.plain_label(row)} ({wording.title(row)})" for n, row in others.items()}
+
+
+def _reason(runs: Any, numbers: Sequence[int], labels: Mapping[int, str], peaks: Any) -> Missing:
+    record = runs.record(numbers[0])
+    known = [float(peak) for peak in peaks[numbers] if peak == peak]  # noqa: PLR0124  # NaN is not itself
+    return Missing(
+        outcome=record.outcome,
+        stage=record.stage or "",
+        reason=record.reason,
+        hint=record.hint,
+        labels=tuple(labels[number] for number in numbers[:MAX_LABELS]),
+        count=len(numbers),
+        detail=record.detail,
+        peak_memory_mib=max(known, default=None),
+    )
+
+
+def _drifts(runs: Any, groups: Sequence[Group]) -> list[list[charts.Panel]]:
+    """Per group, a panel for each timed case: block medians over rounds."""
+    return [
+        charts.panels(
+            [
+                (label, runs.record(number).measurement, row["p50_ms"])
+                for number, row, label in list(zip(g.numbers, g.rows, g.labels, strict=True))[
+                    : charts.MAX_PANELS
+                ]
+            ]
+        )
+        for g in groups
+    ]
+
+
+def _tolerances(runs: Any) -> list[tuple[str, str]]:
+    """The parity gates of the suites, by precision."""
+    gates: dict[str, list[tuple[str, str]]] = {}
+    for results in runs.results:
+        parity = results.suite.get("parity")
+        tolerances = parity.get("tolerances") if isinstance(parity, Mapping) else None
+        for precision, gate in (tolerances if isinstance(tolerances, Mapping) else {}).items():
+            asked = gate if isinstance(gate, Mapping) else {}
+            text = ", ".join(f"{name} {value}" for name, value in asked.items() if value not in (None, {}))
+            gates.setdefault(str(precision), []).append((text or "none", results.name))
+    return [(precision, wording.told_apart(said)) for precision, said in gates.items()]

@@ -1,0 +1,50 @@
+"""report.md: the table, what is missing and why, the environment; compact, for a pull request."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from benchbox.reporters import across, templates, wording
+
+REQUIRES = ("jinja2",)
+
+# GitHub cuts a comment at 65,536 characters; a case takes about 400, in the table and with its command.
+MAX_ROWS = 150
+
+
+def write(runs: Any, folder: Path) -> list[Path]:
+    """Writes report.md."""
+    path = folder / "report.md"
+    path.write_text(render(runs), encoding="utf-8")
+    return [path]
+
+
+def render(runs: Any) -> str:
+    """The report's text."""
+    groups = wording.groups(runs, MAX_ROWS)
+    text = templates.text("markdown.j2", escape).render(
+        runs=runs.results,
+        groups=groups,
+        across=across.of(groups),
+        left_out=len(runs.table) - sum(len(g.rows) for g in groups),
+        missing=[
+            (row, label)
+            for group in groups
+            for row, label in zip(group.rows, group.labels, strict=True)
+            if row["outcome"] != "ok"
+        ],
+        random=wording.RANDOM_WEIGHTS if any(g.weights == "random weights" for g in groups) else "",
+        w=wording,
+    )
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def escape(value: Any) -> str:
+    """The value as text that GitHub shows as it is: no markup, no HTML, no mention, one line."""
+    line = " ".join(str(value).split())
+    escaped = re.sub(r"([\\`*\[\]|#~])", r"\\\1", html.escape(line, quote=False))
+    # Within a word an underscore is no emphasis.
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", escaped).replace("@", "&#64;")

@@ -1,0 +1,450 @@
+"""Records -> pandas: a row a case, a row a call, what to ship; and the reports drawn from them.
+
+Everything comes from results/ alone. Nothing is rounded here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from benchbox.results import columns, timings, lines, store
+from benchbox import plugins
+from benchbox.numerics import stats
+from benchbox.results.calls import Calls
+from benchbox.results.timings import Bounds, Timings
+from benchbox.errors import StoreError
+from benchbox.results.gather import Gathered
+from benchbox.schema import Record, plan_number
+from benchbox.numerics.stats import Floats, Ints
+from benchbox.results.store import Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REPORTERS = ("csv", "html", "markdown")
+
+# pandas' integer that knows "absent": a skipped case has no samples, which is not 0 samples.
+_COUNTS = (
+    "batch", "samples", "replicates", "rounds", "disturbed_blocks", "opset",
+    "nan_count", "inf_count", "parity_samples",
+)  # fmt: skip
+
+# The columns that are computed here, over all records at once.
+_OWN = (
+    "run", "case_id", "group", "machine", "p50_ms", "p50_low_ms", "p50_high_ms", "mean_ms", "min_ms",
+    "p90_ms", "p99_ms", "throughput_per_s", "samples", "ratio", "ratio_low", "ratio_high", "verdict",
+)  # fmt: skip
+
+_READING_ORDER = {"ok": 0, "mismatch": 0, "failed": 1, "skipped": 2}
+
+# What tells one way to end from another.
+_ENDED = ("outcome", "stage", "reason", "hint")
+
+# An interval that reaches so many times its point is none.
+_BOUNDLESS = 1e6
+
+# Numbers even where no case has one: a column of None would be a column of objects.
+_FLOATS = ("_ms", "_mib", "_seconds", "_error", "cosine", "sqnr_db", "noise_floor")
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to ship for one model and one shape on one machine.
+
+    `rows` are positions in `Runs.to_pandas()`: the fastest of the cases that agree with the reference, and
+    after it those that cannot be told apart from it. Empty where nothing agreed.
+    """
+
+    run: str
+    group: str
+    rows: tuple[int, ...]
+
+    @property
+    def decided(self) -> bool:
+        """Whether one case is proven to be the fastest."""
+        return len(self.rows) == 1
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What one or more runs left behind, and the tables that are derived from it.
+
+    `gathered` is what was taken from the records as they were read, where that is done already.
+    """
+
+    results: tuple[Results, ...]
+    gathered: Gathered | None = field(default=None, repr=False, compare=False)
+
+    SAMPLE_COLUMNS: ClassVar = (
+        "run", "case_id", "replicate", "round", "kind", "index", "latency_ns", "disturbed",
+    )  # fmt: skip
+
+    @property
+    def rows(self) -> Iterator[tuple[Results, Record]]:
+        """Every record with its run, in the order of the table."""
+        return ((results, record) for results in self.results for record in results.records)
+
+    @cached_property
+    def groups(self) -> Sequence[tuple[str, str]]:
+        """Of each row of the table the run and the group, whose cases are compared with each other."""
+        return list(zip(self._run_names, self._all.groups, strict=True))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row a case: what it is, how it ended, latency with its interval, memory, parity, command.
+
+        Times of calls are in ms, `ratio` is the latency over the baseline's: 0.5 is twice as fast. A cell
+        is absent (NA) where nothing was measured. The frame is the caller's to change.
+        """
+        return self._frame.copy()
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """What `to_pandas` gives, and not to be changed: for reporters, for whom a copy is memory lost."""
+        return self._frame
+
+    def samples(self) -> pd.DataFrame:
+        """A row a call: raw latencies in nanoseconds, of warm-up, first (cold) and timed calls.
+
+        `index` counts the calls of a block from 0; `disturbed` says why a block was measured again.
+        """
+        import pandas as pd
+
+        runs, ids = self._run_names, self._all.case_ids
+        rows = [
+            (runs[b.case], ids[b.case], b.replicate, b.round, kind, index, latency_ns, b.disturbed)
+            for b in self.calls.blocks()
+            for kind, index, latency_ns in b.calls()
+        ]
+        return pd.DataFrame(rows, columns=list(self.SAMPLE_COLUMNS))
+
+    @property
+    def calls(self) -> Calls:
+        """Every call; case i is row i of the table."""
+        return self._all.calls
+
+    def record(self, row: int) -> Record:
+        """The record behind a row of the table."""
+        for results in self.results:
+            if row < len(results.records):
+                return results.records[row]
+            row -= len(results.records)
+        raise IndexError(row)
+
+    def reading_order(self) -> list[int]:
+        """The rows as a reader wants them: what was measured, then what failed, then what cannot run here.
+
+        Within that, the order of the table, which is that of the suite.
+        """
+        outcomes = self._all.outcomes
+        return sorted(range(len(outcomes)), key=lambda row: _READING_ORDER[outcomes[row]])
+
+    def not_ok(self) -> tuple[tuple[int, ...], ...]:
+        """The rows that are not ok, those together that ended alike: outcome, stage, reason and hint.
+
+        What failed comes first, then mismatches, then what was skipped.
+        """
+        found: dict[tuple[str, ...], list[int]] = {}
+        ended = zip(*(self._frame[name].tolist() for name in _ENDED), strict=True)
+        for row, key in enumerate(ended):
+            if key[0] != "ok":
+                found.setdefault(key, []).append(row)
+        order = ("failed", "mismatch", "skipped")
+        alike = sorted(found.items(), key=lambda item: order.index(item[0][0]))
+        return tuple(tuple(rows) for _, rows in alike)
+
+    def recommend(self) -> tuple[Recommendation, ...]:
+        """The fastest case that agrees with the reference, for every group of every run."""
+        return self._recommendations
+
+    @property
+    def metric_columns(self) -> tuple[str, ...]:
+        """The columns of the table that hold task metrics, each in 0..1 and 1 for full agreement."""
+        return tuple(self._found.metrics)
+
+    @cached_property
+    def _all(self) -> Gathered:
+        if self.gathered is not None:
+            return self.gathered
+        gathered = Gathered()
+        for _, record in self.rows:
+            gathered.add(record)
+        return gathered
+
+    @cached_property
+    def _found(self) -> columns.Found:
+        return columns.found(self._all.named, RESERVED)
+
+    @cached_property
+    def _run_names(self) -> list[str]:
+        return [results.name for results in self.results for _ in range(len(results.records))]
+
+    @cached_property
+    def _timings(self) -> Timings:
+        """Of all records, and after them of the companions: the baselines that were taken beside them."""
+        return timings.timings(self._all.calls, self._all.companion_calls)
+
+    @cached_property
+    def _confidence(self) -> Floats:
+        return self._plan_numbers("confidence")
+
+    @cached_property
+    def _margin(self) -> Floats:
+        return self._plan_numbers("margin")
+
+    def _plan_numbers(self, name: str) -> Floats:
+        """What each record's suite says under `measure`."""
+        said = [plan_number(results.suite, name) for results in self.results]
+        return np.repeat(np.array(said, dtype=np.float64), [len(r.records) for r in self.results])
+
+    @cached_property
+    def _frame(self) -> pd.DataFrame:
+        with store.without_collecting():
+            return self._tabulate()
+
+    def _tabulate(self) -> pd.DataFrame:
+        import pandas as pd
+
+        identity = {"run": self._run_names, "case_id": self._all.case_ids, "group": self._all.groups}
+        of_run = np.repeat(np.arange(len(self.results)), [len(run.records) for run in self.results])
+        fixed = self._all.cells(_repeated) | {
+            "run": _repeated([run.name for run in self.results], of_run),
+            "machine": _repeated([run.environment.machine for run in self.results], of_run),
+        }
+        timed = self._timing_columns(fixed)
+        found = self._found
+        cells = {**identity, **fixed, **timed, **found.sizes, **found.metrics, **found.nodes}
+        # Before pandas makes floats of what has gaps: 2^63 - 1 is none.
+        counts = {
+            name: pd.array(of, dtype="Int64")
+            for name, of in cells.items()
+            if name in _COUNTS or name in found.nodes
+        }
+        frame = pd.DataFrame(cells | counts)
+        floats = [name for name in cells if name.endswith(_FLOATS)]
+        return frame.astype(dict.fromkeys(floats, "float64"))[_in_order(list(cells))]
+
+    def _timing_columns(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
+        size = len(self._all.case_ids)
+        both = np.concatenate([self._confidence, self._confidence])
+        medians = timings.medians(self._timings, both)
+        low, point, high = _bounded((medians[0][:size], medians[1][:size], medians[2][:size]))
+        spread = timings.spread(self._timings)
+        ratio_low, ratio, ratio_high = self._ratios_to_baseline()
+        batch = np.array(fixed["batch"], dtype=np.float64)
+        return {
+            "p50_ms": point / 1e6,
+            "p50_low_ms": low / 1e6,
+            "p50_high_ms": high / 1e6,
+            "mean_ms": spread.mean_ns[:size] / 1e6,
+            "min_ms": spread.min_ns[:size] / 1e6,
+            "p90_ms": spread.p90_ns[:size] / 1e6,
+            "p99_ms": spread.p99_ns[:size] / 1e6,
+            "throughput_per_s": batch / (point / 1e9),
+            "samples": [
+                None if session is None else n
+                for n, session in zip(spread.samples.tolist(), self._all.sessions, strict=False)
+            ],
+            "ratio": ratio,
+            "ratio_low": ratio_low,
+            "ratio_high": ratio_high,
+            "verdict": self._verdicts((ratio_low, ratio, ratio_high)),
+        }
+
+    def _ratios_to_baseline(self) -> Bounds:
+        """NaN where there is no baseline that was measured in the same rounds, and for itself."""
+        theirs = self._baselines
+        ours = np.flatnonzero(theirs >= 0)
+        pairs = _bounded(timings.ratios(self._timings, ours, theirs[ours], self._confidence[ours]))
+        bounds = []
+        for pair in pairs:
+            column = np.full(theirs.size, np.nan)
+            column[ours] = pair
+            bounds.append(column)
+        return bounds[0], bounds[1], bounds[2]
+
+    @cached_property
+    def _baselines(self) -> Ints:
+        """For each record the position of its baseline's measurement in `_timings`, or -1."""
+        groups = self.groups
+        sessions, beside = self._all.sessions, self._all.companion_sessions
+        baselines, outcomes = self._all.baselines, self._all.outcomes
+        own = {
+            group: number
+            for number, group in enumerate(groups)
+            if baselines[number] and outcomes[number] == "ok" and sessions[number] is not None
+        }
+        unfit = {
+            group for number, group in enumerate(groups) if baselines[number] and outcomes[number] != "ok"
+        }
+        theirs = np.full(len(groups), -1, dtype=np.int64)
+        for number, group in enumerate(groups):
+            session = sessions[number]
+            if session is None or baselines[number] or group in unfit:
+                continue
+            if beside[number] == session:
+                theirs[number] = len(groups) + number
+            elif group in own and sessions[own[group]] == session:
+                theirs[number] = own[group]
+        return theirs
+
+    def _verdicts(self, ratio: Bounds) -> list[str]:
+        """Of each row; empty for the baseline, for what was not timed, and for what does not agree."""
+        words = stats.verdicts(*ratio, self._margin)
+        return [
+            word if outcome == "ok" and not is_baseline else ""
+            for word, outcome, is_baseline in zip(words, self._all.outcomes, self._all.baselines, strict=True)
+        ]
+
+    @cached_property
+    def _recommendations(self) -> tuple[Recommendation, ...]:
+        members: dict[tuple[str, str], list[int]] = {group: [] for group in self.groups}
+        for number in self._fastest_first():
+            members[self.groups[number]].append(number)
+        fit = {key: self._never_proven_slower(rows) for key, rows in members.items()}
+        beaten = self._beaten([(rows[0], rival) for rows in fit.values() for rival in rows[1:]])
+        return tuple(
+            Recommendation(run, group, tuple(rows[:1] + [r for r in rows[1:] if r not in beaten]))
+            for (run, group), rows in fit.items()
+        )
+
+    def _fastest_first(self) -> list[int]:
+        """The rows that agree and were timed: by the ratio to the baseline, as each took turns with it.
+
+        Where a row of the group has none, all of the group are taken by their latencies.
+        """
+        p50, ratio = self._frame["p50_ms"].to_numpy(), self._frame["ratio"].to_numpy()
+        groups, outcomes, baselines = self.groups, self._all.outcomes, self._all.baselines
+        timed = [n for n, outcome in enumerate(outcomes) if outcome == "ok" and not np.isnan(p50[n])]
+        lacking = {groups[n] for n in timed if np.isnan(ratio[n]) and not baselines[n]}
+
+        def time_taken(row: int) -> float:
+            if groups[row] in lacking:
+                return float(p50[row])
+            return 1.0 if baselines[row] else float(ratio[row])
+
+        return sorted(timed, key=time_taken)
+
+    def _never_proven_slower(self, rows: Sequence[int]) -> list[int]:
+        """Those of a group that are not slower than its baseline; the baseline where none is faster."""
+        verdicts, baselines = self._words, self._all.baselines
+        faster = any(verdicts[row] == "faster" for row in rows)
+        left = [row for row in rows if not (faster if baselines[row] else verdicts[row] == "slower")]
+        return left or list(rows)  # the baseline's own record is not here
+
+    @cached_property
+    def _words(self) -> list[str]:
+        words: list[str] = self._frame["verdict"].tolist()
+        return words
+
+    def _beaten(self, pairs: Sequence[tuple[int, int]]) -> set[int]:
+        """The rivals that the fastest of their group is proven to be faster than.
+
+        Those that took no turns with each other are compared by their ratios to their own baselines.
+        """
+        if not pairs:
+            return set()
+        sessions, theirs = self._all.sessions, self._baselines
+        ours, rivals = np.array(pairs, dtype=np.int64).T
+        together = np.array([sessions[one] == sessions[other] for one, other in pairs])
+        apart = ~together & (theirs[ours] >= 0) & (theirs[rivals] >= 0)
+        a, b = ours[together], rivals[together]
+        c, d = ours[apart], rivals[apart]
+        confidence, margin = self._confidence, self._margin
+        words = [
+            *stats.verdicts(*timings.ratios(self._timings, a, b, confidence[a]), margin[a]),
+            *stats.verdicts(
+                *timings.ratios_of_ratios(self._timings, (c, theirs[c]), (d, theirs[d]), confidence[c]),
+                margin[c],
+            ),
+        ]
+        judged = [*b.tolist(), *d.tolist()]
+        return {rival for rival, word in zip(judged, words, strict=True) if word == "faster"}
+
+
+# What a size, a metric or a provider cannot be called: all columns that every table has.
+RESERVED = frozenset((*_OWN, *columns.NAMES))
+
+
+def load_results(*folders: str | Path) -> Runs:
+    """What the results folders hold. Raises StoreError where one of them is none.
+
+    Of folders with the same name, `main/run` and `branch/run`, the runs are called by as much of their paths
+    as tells them apart; a folder that is given twice counts twice.
+    """
+    gathered, reader = Gathered(), lines.Reader()
+    with store.without_collecting():
+        found = [store.browse(Path(folder), gathered.add, reader) for folder in folders]
+    names = _told_apart([results.folder for results in found])
+    results = tuple(replace(each, name=name) for each, name in zip(found, names, strict=True))
+    if len(gathered.case_ids) > sum(len(run.records) for run in results):
+        return Runs(results)  # a case was recorded twice: what counts is gathered when it is asked for
+    return Runs(results, gathered)
+
+
+def _told_apart(folders: Sequence[Path]) -> list[str]:
+    """The last part of each path, and as many before it as it takes until no two are the same."""
+    paths = [Path(os.path.abspath(folder)).parts for folder in folders]  # noqa: PTH100 - links keep their name
+    longest = max(map(len, paths), default=1)
+    return ["/".join(path[-_parts_needed(path, paths, longest) :]) for path in paths]
+
+
+def _parts_needed(path: Sequence[str], paths: Sequence[Sequence[str]], longest: int) -> int:
+    others = [other for other in paths if other != path]
+    ends = range(1, longest)
+    return next((n for n in ends if all(other[-n:] != path[-n:] for other in others)), longest)
+
+
+def recommend(runs: Runs) -> pd.DataFrame:
+    """The rows of the table that can be recommended, with `decided`: whether theirs is the only one."""
+    chosen = [(row, advice.decided) for advice in runs.recommend() for row in advice.rows]
+    frame = runs.to_pandas().iloc[[row for row, _ in chosen]]
+    return frame.assign(decided=[decided for _, decided in chosen])
+
+
+def write_reports(runs: Runs, folder: str | Path, reporters: Sequence[str] = REPORTERS) -> tuple[Path, ...]:
+    """Draws the reports into `folder`. Raises UsageError for a reporter that does not exist."""
+    loaded = [plugins.load("reporters", word) for word in reporters]
+    for plugin in loaded:
+        plugins.require(plugin)
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        return tuple(path for plugin in loaded for path in plugin.write(runs, target))
+    except OSError as error:
+        raise StoreError(f"cannot write the reports into {target}: {error.strerror or error}") from error
+
+
+def _bounded(bounds: Bounds) -> Bounds:
+    """Without the intervals that say nothing: of two processes, at a high confidence."""
+    low, point, high = bounds
+    boundless = ~(high <= _BOUNDLESS * point)
+    return np.where(boundless, np.nan, low), point, np.where(boundless, np.nan, high)
+
+
+def _repeated(values: Sequence[Any], numbers: Ints) -> Any:
+    """`values[number]` of every number as pandas holds them, which looks at every value that it is given."""
+    import pandas as pd
+
+    return pd.Series(values).array.take(numbers)
+
+
+# What a reader looks for first stands first; the rest follows as it comes.
+_FIRST = (
+    "run", "case_id", "group", "model", "weights", "family", "source", "task", "shape", "path", "precision",
+    "backend", "provider", "provider_options", "batch", "threads", "threads_inter_op", "dataset",
+    "dynamic_axes", "outcome", "stage", "reason", "hint", "p50_ms", "p50_low_ms", "p50_high_ms", "ratio",
+    "ratio_low", "ratio_high", "verdict", "is_baseline", "throughput_per_s", "mean_ms", "min_ms",
+    "p90_ms", "p99_ms",
+)  # fmt: skip
+
+
+def _in_order(names: Sequence[str]) -> list[str]:
+    first = [name for name in _FIRST if name in names]
+    return first + [name for name in names if name not in first]
