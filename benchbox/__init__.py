@@ -12,14 +12,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchbox.runner.runner import run
     from benchbox.results.runs import load_results
-    from benchbox.suite import load_suite
+    from benchbox.runner.runner import run
+    from benchbox.suite.load import load_suite
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_results", "load_suite", "run"]
 
-_HOME = {"load_results": "benchbox.results.runs", "load_suite": "benchbox.suite", "run": "benchbox.runner.runner"}
+_HOME = {
+    "load_results": "benchbox.results.runs",
+    "load_suite": "benchbox.suite.load",
+    "run": "benchbox.runner.runner",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchbox.schema import Backend, Case, Dataset, MeasurePlan, Model, ParityPlan, Step, Suite, Threads
+from benchbox.schema.asked import Backend, Case, Dataset, MeasurePlan, Model, ParityPlan, Step, Suite, Threads
 
 CONFIG: Mapping[str, Any] = {
     "hidden_size": 64,

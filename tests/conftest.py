@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import cases
-from benchbox.build import builder as build
-from benchbox.machine import environment
-from benchbox.measure import rounds
+from benchbox.build.artifacts import artifact_of
 from benchbox.build.cache import Cache
-from benchbox.runner.runner import Builder
+from benchbox.build.client import Builder
+from benchbox.machine import environment
 from benchbox.machine.child import Limits
-from benchbox.schema import Case
+from benchbox.measure import rounds
+from benchbox.schema.asked import Case
 
 # No test asks a hub: what is not on this machine is not there. Read when transformers is first imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -41,7 +41,7 @@ def ready(cache_folder: Path) -> Iterator[MakeReady]:
             entry = builder.artifact(case)
             return rounds.Ready(
                 case=case,
-                artifact=build.artifact_of(entry),
+                artifact=artifact_of(entry),
                 folder=entry.folder,
                 reference=reference.folder,
                 reference_content=reference.content,

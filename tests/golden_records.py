@@ -10,23 +10,17 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from benchbox.schema import (
+from benchbox.schema.asked import Backend, Case, Dataset, Model, Step, Threads, Tolerance
+from benchbox.schema.seen import (
     Artifact,
-    Backend,
     Block,
-    Case,
-    Dataset,
     Environment,
     Measurement,
     Memory,
-    Model,
     OutputParity,
     Parity,
     Record,
     Replicate,
-    Step,
-    Threads,
-    Tolerance,
 )
 
 MIB = 2**20

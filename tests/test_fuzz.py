@@ -21,10 +21,11 @@ from typer.testing import CliRunner, Result
 
 import damage
 from benchbox.cli import commands
-from benchbox.results import runs as frame
-from benchbox import suite
 from benchbox.errors import UsageError
-from test_suite import SUITES, mutated
+from benchbox.results import runs as frame
+from benchbox.suite.load import from_source, parse_suite
+from mutations import mutated
+from places import SUITES
 
 # Far beyond what the slowest example takes (a page with plotly in it, on a machine that is busy): 0.5 s.
 HANGS_AFTER_SECONDS = 60
@@ -86,11 +87,11 @@ def assert_message_and_no_traceback(result: Result, *codes: int) -> None:
 def assert_suite_loads_or_is_refused(text: str) -> None:
     with no_hang():
         try:
-            loaded = suite.parse_suite(text, str(SUITES / "mutated.yaml"))
+            loaded = parse_suite(text, str(SUITES / "mutated.yaml"))
         except UsageError as error:
             assert str(error)
             return
-        again = suite.from_source(json.loads(json.dumps(loaded.source, allow_nan=False)), loaded.file)
+        again = from_source(json.loads(json.dumps(loaded.source, allow_nan=False)), loaded.file)
         assert again == loaded
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import psutil
 
-from benchbox.runner import runner
-from benchbox.schema import Case, Record, Stage
+from benchbox.runner.observer import Silent
+from benchbox.schema.asked import Case, Stage
+from benchbox.schema.seen import Record
 
 Event = tuple[str, str]
 
@@ -24,13 +25,17 @@ def name_of(case: Case) -> str:
 def workers() -> list[psutil.Process]:
     """The live workers of this process, in the order in which they were started."""
     found = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-    return sorted((p for p in found if "benchbox.measure.worker" in p.cmdline()), key=lambda p: p.create_time())
+    return sorted(
+        (p for p in found if "benchbox.measure.worker" in p.cmdline()), key=lambda p: p.create_time()
+    )
 
 
 def builders() -> list[psutil.Process]:
     """The live builders of this process, in the order in which they were started."""
     found = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-    return sorted((p for p in found if "benchbox.build.builder" in p.cmdline()), key=lambda p: p.create_time())
+    return sorted(
+        (p for p in found if "benchbox.build.builder" in p.cmdline()), key=lambda p: p.create_time()
+    )
 
 
 def is_gone(pid: int) -> bool:
@@ -49,7 +54,7 @@ def is_gone(pid: int) -> bool:
 
 
 @dataclass
-class Notes(runner.Silent):
+class Notes(Silent):
     """Keeps what it is told. `at_measured` is called after the first block of the run,
     `at_recorded` after its first record."""
 

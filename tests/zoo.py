@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchbox import plugins
 from benchbox.results import store
-from benchbox.schema import Record
+from benchbox.schema.seen import Record
 
 ROOT = Path(__file__).parent.parent
 SMALL = ROOT / "suites" / "small"

@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchbox.machine import clock
 from benchbox.errors import CorruptArtifact, StageError
+from benchbox.machine import clock
 
 MANIFEST = "manifest.json"
 

@@ -7,36 +7,39 @@ imported at the top, everything else inside the command that needs it.
 from __future__ import annotations
 
 import io
-import json
 import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from benchbox.errors import BenchboxError, UsageError
+from benchbox.reporters.write import write_reports
+from benchbox.suite.load import load_suite
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.text import Text
-
-    from benchbox.runner.runner import Finished, Observer
-    from benchbox.results.runs import Runs
     from benchbox.cli.live import Display
-    from benchbox.schema import Record
-
-OK, NOT_OK, USAGE, INTERRUPTED = 0, 1, 2, 130
-
-_REPORTS = Path("reports")
-# Of a report of several runs, whose folder is called by all of them; a file system takes 255 bytes.
-_LONGEST_NAME = 200
+    from benchbox.runner.observer import Observer
+    from benchbox.runner.runner import Finished
+from benchbox.cli.console import (
+    INTERRUPTED,
+    NOT_OK,
+    OK,
+    REPORTS,
+    USAGE,
+    echo_json,
+    open_console,
+    show,
+    show_lines,
+    stop,
+)
+from benchbox.cli.results import each_once, joined_name, show_results
 
 
 class _Front(TyperGroup):
@@ -47,9 +50,9 @@ class _Front(TyperGroup):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            _stop(str(error), USAGE)
+            stop(str(error), USAGE)
         except BenchboxError as error:
-            _stop(str(error), NOT_OK)
+            stop(str(error), NOT_OK)
 
 
 def _examples(*lines: str) -> str:
@@ -146,7 +149,7 @@ def run(  # noqa: PLR0913  # typer makes an option of each parameter
     only: Only,
     skip: Skip,
     results: Annotated[Path, typer.Option(metavar="DIR", help="Where records go.")] = Path("results"),
-    reports: Annotated[Path, typer.Option(metavar="DIR", help="Where reports go.")] = _REPORTS,
+    reports: Annotated[Path, typer.Option(metavar="DIR", help="Where reports go.")] = REPORTS,
     cache: CacheFolder = None,
     resume: Annotated[
         Path | None,
@@ -158,13 +161,13 @@ def run(  # noqa: PLR0913  # typer makes an option of each parameter
 
     Exit codes: 0 ok or skipped, 1 mismatched or failed, 2 suite or command line wrong, 130 interrupted.
     """
-    from benchbox.runner import runner
     from benchbox.cli import live
+    from benchbox.runner import runner
 
     request = {"overrides": overrides, "only": only, "skip": skip}
     asked = _fresh(suite, request) if resume is None else _continued(suite, resume, request)
     kept = _kept_options(reports, no_report, cache)
-    with _interruptible(live.display(_console(stderr=True), os.environ), kept) as observer:
+    with _interruptible(live.display(open_console(stderr=True), os.environ), kept) as observer:
         finished = runner.run(
             **asked,
             results=results,
@@ -186,15 +189,15 @@ def plan(
     """Show the matrix: what would run, what is built already, what cannot run here. Runs nothing."""
     from dataclasses import replace
 
-    from benchbox.runner import planning
     from benchbox.cli import tables
-    from benchbox import suite as suites
+    from benchbox.runner import planning
+    from benchbox.suite.selection import select
 
-    loaded = suites.load_suite(suite, overrides)
-    chosen = replace(loaded, cases=suites.select(loaded.cases, only, skip))
+    loaded = load_suite(suite, overrides)
+    chosen = replace(loaded, cases=select(loaded.cases, only, skip))
     planned = planning.plan(chosen, cache)
-    _show(tables.plan_table(planned))
-    _show_lines(tables.next_steps([_run_command(suite, {"set": overrides, "only": only, "skip": skip})]))
+    show(tables.plan_table(planned))
+    show_lines(tables.next_steps([_run_command(suite, {"set": overrides, "only": only, "skip": skip})]))
 
 
 @app.command(
@@ -214,9 +217,9 @@ def report(
     """Draw the reports again, from results alone: nothing is measured, and torch is not needed."""
     from benchbox.results import runs as frame
 
-    loaded = frame.load_results(*_each_once(runs))
-    folder = out or _REPORTS / _joined([results.name for results in loaded.results])
-    _show_results(loaded, frame.write_reports(loaded, folder))
+    loaded = frame.load_results(*each_once(runs))
+    folder = out or REPORTS / joined_name([results.name for results in loaded.results])
+    show_results(loaded, write_reports(loaded, folder))
 
 
 @app.command(
@@ -272,9 +275,8 @@ def compare(  # noqa: PLR0913  # typer makes an option of each parameter
 
     Exit codes: 0 no limit of --fail-on is proven to be broken, 1 one is, 2 the command line is wrong.
     """
-    from benchbox.cli import tables
+    from benchbox.cli import compared, tables
     from benchbox.comparison import gates, reports
-    from benchbox.cli import compared
     from benchbox.comparison.runs import compare as compare_runs
 
     comparison = compare_runs(runs, ignore=ignore, anchor=not no_anchor)
@@ -282,41 +284,41 @@ def compare(  # noqa: PLR0913  # typer makes an option of each parameter
     if strict and not wanted:
         raise UsageError("--strict is about --fail-on: say what must not become worse, --fail-on 'p50 > 5%'")
     judgement = gates.judge(comparison, wanted)
-    _show(compared.comparison_table(comparison))
+    show(compared.comparison_table(comparison))
     if out is not None:
         written = reports.write(comparison, judgement, out)
-        _show_lines(tables.places([], written))
+        show_lines(tables.places([], written))
     if wanted:
-        _show(compared.judgement_table(judgement, strict=strict))
+        show(compared.judgement_table(judgement, strict=strict))
     raise typer.Exit(OK if judgement.passes(strict=strict) else NOT_OK)
 
 
 @app.command("list", epilog=_examples("benchbox list", "benchbox list --json"))
 def list_(as_json: AsJson = False) -> None:
     """List the plug-ins by kind: what they are, which can run here, what to install for the rest."""
-    from benchbox.runner import planning
     from benchbox.cli import tables
+    from benchbox.runner import planning
 
     capabilities = planning.capabilities()
     if as_json:
-        _echo_json([asdict(capability) for capability in capabilities])
+        echo_json([asdict(capability) for capability in capabilities])
     else:
-        _show(tables.capabilities_table(capabilities))
+        show(tables.capabilities_table(capabilities))
 
 
 @app.command(epilog=_examples("benchbox doctor", "benchbox doctor --json > doctor.json"))
 def doctor(as_json: AsJson = False) -> None:
     """Look at the machine: what it is, which providers it has, what makes measurements worse."""
+    from benchbox.cli import tables
     from benchbox.machine import doctor as doctors
     from benchbox.machine import environment
     from benchbox.runner import planning
-    from benchbox.cli import tables
 
     machine = environment.describe()
     findings = doctors.diagnose(doctors.take_readings(machine))
     backends = [capability for capability in planning.capabilities() if capability.kind == "backends"]
     if as_json:
-        _echo_json(
+        echo_json(
             {
                 "environment": asdict(machine),
                 "backends": [asdict(backend) for backend in backends],
@@ -324,9 +326,9 @@ def doctor(as_json: AsJson = False) -> None:
             }
         )
     else:
-        _show(tables.machine_table(machine))
-        _show(tables.capabilities_table(backends))
-        _show(tables.findings_table(findings))
+        show(tables.machine_table(machine))
+        show(tables.capabilities_table(backends))
+        show(tables.findings_table(findings))
 
 
 @app.command(epilog=_examples("benchbox selftest", "benchbox selftest --minutes 5 --json > selftest.json"))
@@ -338,27 +340,27 @@ def selftest(
 
     Exit codes: 0 a case never differed from itself, 1 it did, 130 interrupted.
     """
-    from benchbox.runner import selftest as selftests
     from benchbox.cli.selftest import progress, selftest_table
+    from benchbox.runner import selftest as selftests
 
     try:
-        with progress(_console(stderr=True)) as say:
+        with progress(open_console(stderr=True)) as say:
             found = selftests.run(minutes, say)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
-        _echo_json(selftests.as_json(found))
+        echo_json(selftests.as_json(found))
     else:
-        _show(selftest_table(found))
+        show(selftest_table(found))
     raise typer.Exit(OK if found.passed else NOT_OK)
 
 
 @app.command(epilog=_examples("benchbox schema > benchbox.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of suites, for editors."""
-    from benchbox.suite import json_schema
+    from benchbox.suite.editor_schema import json_schema
 
-    _echo_json(json_schema())
+    echo_json(json_schema())
 
 
 @cache_app.command("path", epilog=_examples("ls $(benchbox cache path)"))
@@ -421,8 +423,8 @@ def _run_command(suite: Path, request: Mapping[str, list[str]]) -> str:
 
 def _continued(suite: Path | None, run: Path, request: Mapping[str, list[str]]) -> dict[str, Any]:
     """A stopped run goes on as it was started, whatever has become of the suite's file."""
-    from benchbox.runner import runner
     from benchbox.cli import live
+    from benchbox.runner import runner
 
     if suite is not None or any(request.values()):
         raise UsageError(
@@ -448,7 +450,7 @@ def _kept_options(reports: Path, no_report: bool, cache: Path | None) -> list[st
     """What a run that goes on has to be told again."""
     return [
         *(["--no-report"] if no_report else []),
-        *(["--reports", str(reports)] if reports != _REPORTS else []),
+        *(["--reports", str(reports)] if reports != REPORTS else []),
         *(["--cache", str(cache)] if cache else []),
     ]
 
@@ -457,7 +459,7 @@ def _say_how_to_continue(folder: Path | None, options: Sequence[str]) -> None:
     from benchbox.cli import live
 
     if folder is None:
-        _stop("interrupted before the first case", INTERRUPTED)
+        stop("interrupted before the first case", INTERRUPTED)
     typer.echo(f"interrupted; continue with: {live.continue_command(folder, options)}", err=True)
 
 
@@ -465,97 +467,14 @@ def _show_finished(finished: Finished, options: Sequence[str]) -> None:
     from benchbox.results import runs as frame
 
     folder = finished.results.folder
-    _show_results(frame.load_results(folder), finished.reports)
+    show_results(frame.load_results(folder), finished.reports)
     if finished.problem:
         typer.echo(f"error: {finished.problem}. Then: benchbox report {folder}", err=True)
     if finished.interrupted:
         _say_how_to_continue(folder, options)
 
 
-def _each_once(folders: Sequence[Path]) -> list[Path]:
-    found: dict[Path, Path] = {}
-    for folder in folders:
-        found.setdefault(folder.resolve(), folder)
-    return list(found.values())
-
-
-def _joined(names: Sequence[str]) -> str:
-    """A folder's name for a report of these runs."""
-    from benchbox.schema import digest
-
-    joined = "+".join(name.replace("/", "-") for name in names)
-    if len(names) == 1 or len(joined) <= _LONGEST_NAME:
-        return joined
-    return f"{names[0].replace('/', '-')[:100]}+{len(names) - 1}-more-{digest(names)[:6]}"
-
-
-def _show_results(runs: Runs, reports: Sequence[Path]) -> None:
-    """The final table, why rows are not ok, where everything is, and what to type next."""
-    from benchbox.cli import tables
-
-    numbers = _shown(runs, tables.MOST_ROWS)
-    shown = runs.table.iloc[numbers].to_dict("records")
-    cases = {values["case_id"]: runs.record(row).case for row, values in zip(numbers, shown, strict=True)}
-    advised = {row for choice in runs.recommend() for row in choice.rows}
-    best = {position for position, row in enumerate(numbers) if row in advised}
-    _show(tables.results_table(tables.rows(shown, cases, best)))
-    _show(tables.left_out(len(runs.table) - len(shown), "summary.csv"))
-    alike = [
-        ([runs.record(row) for row in rows[: tables.TITLES_SHOWN]], len(rows))
-        for rows in runs.not_ok()[: tables.MOST_ROWS]
-    ]
-    _show(tables.reasons(alike))
-    for results in runs.results:
-        if results.damage:
-            typer.echo(f"warning: {results.folder}: {tables.clean(results.damage)}", err=True)
-    _show_lines(tables.places([results.folder for results in runs.results], reports))
-    _show_lines(tables.next_steps(_commands([members[0] for members, _ in alike], reports)))
-
-
-def _shown(runs: Runs, most: int) -> list[int]:
-    """The first rows in reading order; of a group that is cut also what is recommended."""
-    order = runs.reading_order()
-    groups = {runs.groups[row] for row in order[:most]}
-    recommended = (choice.rows for choice in runs.recommend() if (choice.run, choice.group) in groups)
-    first = {*order[:most], *chain.from_iterable(recommended)}
-    return [row for row in order if row in first]
-
-
-def _commands(records: Sequence[Record], reports: Sequence[Path]) -> list[str]:
-    """A case that went wrong, to be run alone, and the report, to be read."""
-    wrong = [record.command for record in records if record.outcome in ("failed", "mismatch")]
-    pages = [
-        shlex.join(["python", "-m", "webbrowser", str(page)]) for page in reports if page.suffix == ".html"
-    ]
-    return [*wrong[:1], *pages[:1]]
-
-
 def _cache_folder(given: Path | None) -> Path:
     from benchbox.build import cache as caches
 
     return given or caches.default_folder()
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-
-
-def _show(what: RenderableType) -> None:
-    _console().print(what)
-
-
-def _show_lines(lines: Text) -> None:
-    """Long lines are left to the terminal, so that what is copied from them is whole."""
-    if lines:
-        _console().print(lines, soft_wrap=True)
-
-
-def _echo_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _stop(message: str, code: int) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(code)

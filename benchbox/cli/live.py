@@ -19,12 +19,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from benchbox.numerics import stats
-from benchbox.schema import Case, Measurement, Record, Stage
 from benchbox.cli.tables import STYLES, clean, milliseconds, short_provider
+from benchbox.numerics import stats
+from benchbox.schema.asked import Case, Stage
+from benchbox.schema.seen import Measurement, Record
 
 if TYPE_CHECKING:
-    from benchbox.runner.runner import Observer
+    from benchbox.runner.observer import Observer
 
 # A redraw of 40 rows takes about 15 ms: twice a second it costs the time between blocks 3 %, not the blocks.
 _SECONDS_BETWEEN_REDRAWS = 0.5
@@ -143,7 +144,7 @@ class LiveTable:
     folder: Path | None = None
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self.open_console = console
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._board = Board({})
         self._drawn_at = 0.0
@@ -188,7 +189,7 @@ class LiveTable:
 
     def _draw(self) -> None:
         self._drawn_at = self._board.elapsed_seconds
-        width, height = self._console.size
+        width, height = self.open_console.size
         self._live.update(view(self._board, width, height, self._footer), refresh=True)
 
 
@@ -198,7 +199,7 @@ class PlainLines:
     folder: Path | None = None
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self.open_console = console
         self._board = Board({})
         self._said: set[tuple[str, Stage]] = set()
 
@@ -253,7 +254,7 @@ class PlainLines:
         )
 
     def _say(self, line: str) -> None:
-        self._console.print(Text(clean(line)), soft_wrap=True)
+        self.open_console.print(Text(clean(line)), soft_wrap=True)
 
 
 def _measured(measurement: Measurement) -> str:

@@ -15,10 +15,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from benchbox.machine.clock import Stopwatch
-from benchbox.runner.selftest import Comparison, Say, SelfTest, advice
-from benchbox.numerics.stats import Interval
 from benchbox.cli.tables import STYLES
+from benchbox.machine.clock import Stopwatch
+from benchbox.numerics.stats import Interval
+from benchbox.runner.selftest import Comparison, Say, SelfTest, advice
 
 _SECONDS_BETWEEN_REDRAWS = 0.5
 

@@ -16,8 +16,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from benchbox.plugins.contract import Host
-from benchbox.schema import Case, Environment, Record
+from benchbox.schema.asked import Case
+from benchbox.schema.seen import Environment, Host, Record
 
 if TYPE_CHECKING:
     from benchbox.machine.doctor import Finding

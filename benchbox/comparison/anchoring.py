@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchbox.comparison import pairing
-from benchbox.schema import Environment, Measurement, Record
+from benchbox.schema.seen import Environment, Measurement, Record
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchbox.schema import Environment
+from benchbox.schema.seen import Environment
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Literal
 from benchbox import plugins
 from benchbox.comparison.rows import Change, Comparison, Row, Versus
 from benchbox.errors import UsageError
-from benchbox.schema import less_is_better
+from benchbox.schema.seen import less_is_better
 
 Kind = Literal["growth", "below", "drop", "above", "outcome"]
 State = Literal["passed", "failed", "inconclusive", "not judged"]

@@ -16,7 +16,8 @@ from typing import Any
 
 from benchbox import plugins
 from benchbox.errors import UsageError
-from benchbox.schema import Case, Record
+from benchbox.schema.asked import Case
+from benchbox.schema.seen import Record
 
 Field = Callable[[Case], Any]
 

@@ -13,10 +13,11 @@ from benchbox.comparison import wording
 from benchbox.comparison.gates import Judgement
 from benchbox.comparison.rows import Change, Comparison, Row, Versus
 from benchbox.errors import StoreError
-from benchbox.reporters import templates, wording as _wording
-from benchbox.reporters.formats.markdown import escape
-from benchbox.schema import Record
 from benchbox.numerics.stats import Interval
+from benchbox.reporters import templates
+from benchbox.reporters import wording as _wording
+from benchbox.reporters.formats.markdown import escape
+from benchbox.schema.seen import Record
 
 # As in the run's own reports: what a page, and a comment on a pull request, can hold.
 MAX_ROWS_HTML = 2000

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from benchbox.comparison.facts import Fact
 from benchbox.comparison.pairing import Pair
-from benchbox.schema import Environment, Record, plan_number
 from benchbox.numerics.stats import Interval
+from benchbox.schema.asked import plan_number
+from benchbox.schema.seen import Environment, Record
 
 Anchored = Literal["anchored", "anchor", "plain", ""]
 """How a ratio was taken; empty where there is none. An anchor is a baseline that others are anchored by."""

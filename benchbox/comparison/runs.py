@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from benchbox.results import columns, store
-from benchbox.numerics import stats
 from benchbox.comparison import anchoring, facts, pairing
 from benchbox.comparison.anchoring import Timed
 from benchbox.comparison.pairing import Pair
 from benchbox.comparison.rows import Anchored, Change, Comparison, Row, Run, Versus
 from benchbox.errors import StoreError, UsageError
-from benchbox.schema import Case, Measurement, Memory, Record
+from benchbox.numerics import stats
 from benchbox.numerics.stats import Centres, Hierarchy, Interval
+from benchbox.results import columns, store
+from benchbox.schema.asked import Case
+from benchbox.schema.seen import Measurement, Memory, Record
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from benchbox.comparison.gates import Finding, Judgement, grew
 from benchbox.comparison.rows import Change, Comparison, Row, Versus
-from benchbox.reporters import wording
 from benchbox.numerics.stats import Interval
+from benchbox.reporters import wording
 
 
 def counts(versus: Versus) -> str:

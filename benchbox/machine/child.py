@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from benchbox.schema import paths
-from benchbox.machine import clock
 from benchbox.errors import BenchboxError, ChildDied, ChildTimeout, StageError, Unavailable
+from benchbox.machine import clock
+from benchbox.schema import paths
 
 Role = Literal["benchbox.measure.worker", "benchbox.build.builder"]
 Message = dict[str, Any]
@@ -46,8 +46,8 @@ sys.path[:] = [p for p in sys.path if p]
 spec = u.spec_from_file_location("benchbox", package + "/__init__.py", submodule_search_locations=[package])
 sys.modules["benchbox"] = module = u.module_from_spec(spec)
 spec.loader.exec_module(module)
-process = importlib.import_module("benchbox.machine.child")
-process.serve(importlib.import_module(role).handlers(), int(reader), int(writer), int(limit))
+child = importlib.import_module("benchbox.machine.child")
+child.serve(importlib.import_module(role).handlers(), int(reader), int(writer), int(limit))
 """
 
 
@@ -73,7 +73,7 @@ class Child:
             limits.python or sys.executable,
             "-c",
             _BOOT,
-            str(Path(__file__).parent),
+            str(Path(__file__).parents[1]),
             role,
             str(child_reads),
             str(child_writes),

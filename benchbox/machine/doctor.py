@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchbox.machine import cgroup, environment, clock
+from benchbox.machine import cgroup, clock, environment
 from benchbox.machine.cgroup import QuotaUse, read_text
-from benchbox.schema import Environment
+from benchbox.schema.seen import Environment
 
 Level = Literal["ok", "note", "warning"]
 

@@ -13,17 +13,16 @@ import os
 import platform
 import re
 import resource
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import benchbox
 from benchbox.machine import cgroup
 from benchbox.machine.cgroup import read_text
-from benchbox.plugins.contract import Host
-from benchbox.schema import Environment, Noise
+from benchbox.machine.gpu import GPU_DISTURBING, gpu_in_use, throttles, visible_gpus
+from benchbox.schema.seen import Environment, Host, Noise
 
 ROOT = Path("/")
 _KIB = 1024
@@ -31,20 +30,6 @@ _Count = TypeVar("_Count", int, float)
 
 # Reading one file of /sys takes 5-10 us; a block's two snapshots must stay small beside its 100 ms.
 _MOST_CORES_READ = 8
-
-# Why a GPU's clock is held back, as nvml.h numbers the reasons (nvmlClocksEventReasons). Idleness is none.
-_GPU_THROTTLES = {
-    0x02: "application clocks",
-    0x04: "sw power cap",
-    0x08: "hw slowdown",
-    0x10: "sync boost",
-    0x20: "sw thermal slowdown",
-    0x40: "hw thermal slowdown",
-    0x80: "hw power brake",
-    0x100: "display clocks",
-}
-# Those that come and go. A power cap is how a GPU at full load runs, and the clocks that somebody set stay.
-_GPU_DISTURBING = ("hw slowdown", "sw thermal slowdown", "hw thermal slowdown", "hw power brake")
 
 # Distributions that change what a model computes, or how fast.
 _PACKAGES = (
@@ -107,7 +92,7 @@ class CoreTime:
 
 def describe(root: Path = ROOT) -> Environment:
     """The machine and what is installed on it."""
-    gpus, driver = _gpus()
+    gpus, driver = visible_gpus()
     return Environment(
         cpu_model=_cpu_model(read_text(root / "proc/cpuinfo")),
         cpu_count=len(_affinity()),
@@ -122,7 +107,7 @@ def describe(root: Path = ROOT) -> Environment:
         virtualized=_virtualized(root),
         gpus=gpus,
         driver=driver,
-        git_commit=git_commit(Path(__file__).parents[1]),
+        git_commit=git_commit(Path(__file__).parents[2]),
         benchbox=benchbox.__version__,
     )
 
@@ -163,7 +148,7 @@ def counters(root: Path = ROOT) -> Counters:
     time = parse_stat(read_text(root / "proc/stat"), _affinity(), os.sysconf("SC_CLK_TCK"))
     own = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    gpu = _gpu_in_use(root)
+    gpu = gpu_in_use(root)
     return Counters(
         busy_seconds=time.busy_seconds if time else None,
         steal_seconds=time.steal_seconds if time else None,
@@ -188,14 +173,14 @@ def noise_between(before: Counters, after: Counters) -> Noise:
         cpu_mhz=_mean(before.cpu_mhz, after.cpu_mhz),
         throttle_count=_added(before.throttle_count, after.throttle_count),
         gpu_mhz=after.gpu_mhz,
-        gpu_throttle=_throttles(before.gpu_throttle, after.gpu_throttle),
+        gpu_throttle=throttles(before.gpu_throttle, after.gpu_throttle),
     )
 
 
 def throttled(noise: Noise) -> str:
     """What held the GPU back for a while (heat, a power brake), in words; empty where nothing did."""
     named = (noise.gpu_throttle or "").split(", ")
-    reasons = [reason for reason in _GPU_DISTURBING if reason in named]
+    reasons = [reason for reason in GPU_DISTURBING if reason in named]
     return f"the GPU throttled: {', '.join(reasons)}" if reasons else ""
 
 
@@ -284,91 +269,6 @@ def _in_container(root: Path) -> bool:
     if any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv")):
         return True
     return bool(re.search(r"docker|kubepods|containerd|libpod|lxc", read_text(root / "proc/self/cgroup")))
-
-
-def _gpus() -> tuple[tuple[Mapping[str, Any], ...], str | None]:
-    """Name, memory and compute capability of each NVIDIA GPU, and the driver's version."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:  # no driver: there is nothing to say
-        return (), None
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        return tuple(_gpu(handle) for handle in handles), pynvml.nvmlSystemGetDriverVersion()
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _gpu(handle: Any) -> Mapping[str, Any]:
-    import pynvml
-
-    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-    gpu = {"name": pynvml.nvmlDeviceGetName(handle), "compute_capability": f"{major}.{minor}"}
-    try:
-        return {**gpu, "memory_bytes": pynvml.nvmlDeviceGetMemoryInfo(handle).total}
-    except pynvml.NVMLError_NotSupported:  # the GPU shares the machine's memory
-        return gpu
-
-
-@dataclass(frozen=True)
-class _Gpu:
-    """The GPU that this process uses, as the driver's library knows it; it stays open until the process
-    ends."""
-
-    nvml: Any
-    handle: Any
-
-    def mhz(self) -> float | None:
-        """The clock of its multiprocessors now."""
-        try:
-            return float(self.nvml.nvmlDeviceGetClockInfo(self.handle, self.nvml.NVML_CLOCK_SM))
-        except self.nvml.NVMLError:
-            return None
-
-    def throttle(self) -> int | None:
-        """The reasons to hold its clock back now, as bits. Drivers before 535 know them by their older
-        name."""
-        for name in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
-            try:
-                return int(getattr(self.nvml, name)(self.handle))
-            except (AttributeError, self.nvml.NVMLError):
-                continue
-        return None
-
-
-@cache
-def _gpu_in_use(root: Path) -> _Gpu | None:
-    """None where this process has not loaded CUDA's driver: a worker on the CPU is not to load NVML either,
-    which would be in its memory. Asked first after the runtime was loaded, and remembered."""
-    if "libcuda.so" not in read_text(root / "proc/self/maps"):
-        return None
-    try:
-        import pynvml
-    except ImportError:  # a foreign interpreter that has the runtime only
-        return None
-    try:
-        pynvml.nvmlInit()
-        return _Gpu(pynvml, _first_visible(pynvml))
-    except pynvml.NVMLError:
-        return None
-
-
-def _first_visible(nvml: Any) -> Any:
-    """The first GPU that CUDA may use: CUDA_VISIBLE_DEVICES has numbers, or ids that begin with GPU or
-    MIG."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
-    if first.startswith(("GPU-", "MIG-")):
-        return nvml.nvmlDeviceGetHandleByUUID(first)
-    return nvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
-
-
-def _throttles(*bits: int | None) -> str | None:
-    known = [each for each in bits if each is not None]
-    if not known:
-        return None
-    return ", ".join(name for bit, name in _GPU_THROTTLES.items() if any(each & bit for each in known))
 
 
 def _meminfo(root: Path) -> dict[str, int]:

@@ -12,30 +12,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
-from benchbox.machine import environment, clock
-from benchbox.measure import stopping
 from benchbox.errors import StageError, Unavailable
+from benchbox.machine import clock, environment
 from benchbox.machine.child import Child, Limits
-from benchbox.schema import (
-    Artifact,
-    Block,
-    Case,
-    Measurement,
-    MeasurePlan,
-    Memory,
-    Noise,
-    Parity,
-    ParityPlan,
-    Replicate,
-    Stage,
-    StoppedBy,
-)
+from benchbox.measure import stopping
+from benchbox.measure.disturbance import disturbance
+from benchbox.schema.asked import Case, MeasurePlan, ParityPlan, Stage, StoppedBy
+from benchbox.schema.seen import Artifact, Block, Measurement, Memory, Noise, Parity, Replicate
 
-# Measured over 240 blocks on two shared cores: with nothing else running, others use 0 to 6 % (the
-# kernel's ticks are coarse) and latencies stay within 15 %; with a busy neighbour 28 to 86 %, and up to
-# three times the latency. Steal of 1 to 2 % is the background of a virtual machine.
-_DISTURBING_OTHERS = 0.10
-_DISTURBING_STEAL = 0.05
 # What a runtime holds beside the weights, before anything is measured: seen with onnxruntime, 200 to
 # 300 MiB, and twice the weights while it prepacks them.
 _RUNTIME_BYTES = 300 * 2**20
@@ -275,25 +259,6 @@ def _measure_block(number: int, seat: _Seat, by: _Conductor) -> bool:
     seat.blocks.append(replace(block, disturbed=disturbance(block, by.cores)))
     seat.medians.append(median(block.latencies_ns))
     return True
-
-
-def disturbance(block: Block, cores: int) -> str:
-    """What disturbed a block, in words; empty where nothing did, or where the kernel does not tell.
-
-    `cores` is on how many the load of others was seen; shares are of all of them.
-    """
-    available = cores * (block.first_ns + sum(block.latencies_ns)) / 1e9
-    others = (block.noise.others_cpu_seconds or 0.0) / available
-    steal = (block.noise.steal_seconds or 0.0) / available
-    if block.noise.throttle_count:
-        return f"the CPU throttled {block.noise.throttle_count} times"
-    if said := environment.throttled(block.noise):
-        return said
-    if others > _DISTURBING_OTHERS:
-        return f"other processes used {others:.0%} of the CPU"
-    if steal > _DISTURBING_STEAL:
-        return f"the hypervisor took {steal:.0%} of the CPU"
-    return ""
 
 
 def _finish(index: int, seat: _Seat, by: _Conductor) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchbox.schema import Block, MeasurePlan, StoppedBy
+from benchbox.schema.asked import MeasurePlan, StoppedBy
+from benchbox.schema.seen import Block
 
 if TYPE_CHECKING:
     import numpy.typing as npt

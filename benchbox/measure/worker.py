@@ -13,13 +13,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchbox.numerics import arrays, attention, gradient, parity
-from benchbox.machine import environment, clock, memory
 from benchbox import plugins
-from benchbox.plugins.contract import Array, Evidence, Feeds, Outputs, Session, SessionJob
-from benchbox.numerics.gradient import GRADIENT
+from benchbox.machine import clock, environment, memory
 from benchbox.machine.child import Handler, Message
-from benchbox.schema import Artifact, Attention, Backend, Block, Case, OutputParity, Threads, Tolerance
+from benchbox.numerics import arrays, attention, gradient, parity
+from benchbox.numerics.gradient import GRADIENT
+from benchbox.plugins.contract import Evidence, Session, SessionJob
+from benchbox.schema.asked import Backend, Case, Threads, Tolerance
+from benchbox.schema.seen import Artifact, Attention, Block, OutputParity
+from benchbox.schema.tensors import Array, Feeds, Outputs
 
 
 def handlers() -> Mapping[str, Handler]:

@@ -6,10 +6,10 @@ import base64
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from benchbox.schema import Attention
+from benchbox.schema.seen import Attention
 
 if TYPE_CHECKING:
-    from benchbox.plugins.contract import Array, Feeds, Outputs
+    from benchbox.schema.tensors import Array, Feeds, Outputs
 else:
     Array = Feeds = Outputs = Any
 

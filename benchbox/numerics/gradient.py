@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from benchbox.numerics import arrays
 
 if TYPE_CHECKING:
-    from benchbox.plugins.contract import Array, Feeds, Outputs, Run
+    from benchbox.plugins.contract import Run
+    from benchbox.schema.tensors import Array, Feeds, Outputs
 else:
     Array = Feeds = Outputs = Run = Any
 

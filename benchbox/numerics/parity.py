@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchbox.schema import OutputParity, Parity, Precision, Tolerance, less_is_better
+from benchbox.schema.asked import Precision, Tolerance
+from benchbox.schema.seen import OutputParity, Parity, less_is_better
 
 if TYPE_CHECKING:
     import numpy.typing as npt

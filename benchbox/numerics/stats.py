@@ -34,7 +34,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from benchbox.schema import Block, Replicate
+from benchbox.schema.seen import Block, Replicate
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchbox.errors import Unavailable, UsageError
-from benchbox.schema import Model
+from benchbox.schema.asked import Model
 
 Kind = Literal["models", "datasets", "exporters", "passes", "backends", "reporters"]
 KINDS: tuple[Kind, ...] = ("models", "datasets", "exporters", "passes", "backends", "reporters")
@@ -28,10 +28,20 @@ KINDS: tuple[Kind, ...] = ("models", "datasets", "exporters", "passes", "backend
 _DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}
 
 
+_HERE = Path(__file__).parent
+_BENCHBOX = _HERE.parent
+# Where a kind is, whose folder is not beside this file: what draws reports is no part of what is measured.
+_PACKAGES: Mapping[Kind, str] = {"reporters": "benchbox.reporters.formats"}
+
+
+def _folder(kind: Kind) -> Path:
+    return _BENCHBOX / "reporters" / "formats" if kind == "reporters" else _HERE / kind
+
+
 @cache
 def names(kind: Kind) -> tuple[str, ...]:
     """The words that exist for a kind of plug-in, sorted."""
-    folder = Path(__file__).parent / kind
+    folder = _folder(kind)
     return tuple(sorted(f.stem for f in folder.glob("*.py") if not f.stem.startswith("_")))
 
 
@@ -40,7 +50,7 @@ def load(kind: Kind, word: str) -> Any:
     """The plug-in's module. Raises UsageError with the names that exist and the nearest one."""
     if word not in names(kind):
         raise UsageError(unknown(word, names(kind), what=kind))
-    return importlib.import_module(f"benchbox.{kind}.{word}")
+    return importlib.import_module(f"{_PACKAGES.get(kind, f'benchbox.plugins.{kind}')}.{word}")
 
 
 def unknown(word: str, allowed: Sequence[str], *, what: str) -> str:
@@ -52,14 +62,14 @@ def unknown(word: str, allowed: Sequence[str], *, what: str) -> str:
 
 def summary(kind: Kind, word: str) -> str:
     """The first line of the plug-in's docstring, read without importing it."""
-    source = (Path(__file__).parent / kind / f"{word}.py").read_text(encoding="utf-8")
+    source = (_folder(kind) / f"{word}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
 @cache
 def source_digest(kind: Kind, word: str) -> str:
     """A hash of the plug-in's source and of what its folder shares: an edited plug-in builds anew."""
-    folder = Path(__file__).parent / kind
+    folder = _folder(kind)
     files = [folder / f"{word}.py", *sorted(folder.glob("_*.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
@@ -67,7 +77,12 @@ def source_digest(kind: Kind, word: str) -> str:
 @cache
 def shared_digest() -> str:
     """A hash of what all plug-ins build with: when it changes, so may everything that is built."""
-    files = (Path(__file__).parent / f"{name}.py" for name in ("arrays", "build", "gradient", "graphs"))
+    files = [
+        _BENCHBOX / "numerics" / "arrays.py",
+        _BENCHBOX / "numerics" / "gradient.py",
+        _HERE / "graphs.py",
+    ]
+    files += sorted((_BENCHBOX / "build").glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

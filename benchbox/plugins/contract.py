@@ -11,21 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from benchbox.schema import Artifact, Backend, Model, Precision
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
-    Feeds = Mapping[str, np.ndarray[Any, Any]]
-    Outputs = Mapping[str, np.ndarray[Any, Any]]
-else:
-    Array = Any
-    Feeds = Mapping[str, Any]
-    Outputs = Mapping[str, Any]
+from benchbox.schema.asked import Backend, Model, Precision
+from benchbox.schema.seen import Artifact, Host
+from benchbox.schema.tensors import Array, Feeds, Outputs, Signature
 
 Split = Literal["timing", "parity", "calibration"]
 Facts = Mapping[str, Any]
@@ -49,41 +39,6 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class TensorSpec:
-    """A graph input or output: `axes` holds a size, or the name of a dynamic axis, for each axis."""
-
-    name: str
-    dtype: str
-    axes: tuple[int | str, ...]
-
-    @property
-    def dynamic(self) -> dict[int, str]:
-        """The dynamic axes by position, as `torch.onnx.export` wants them."""
-        return {index: axis for index, axis in enumerate(self.axes) if isinstance(axis, str)}
-
-
-def parts(axis: int | str) -> tuple[str, ...]:
-    """The names of sizes that a dynamic axis is made of: both of `past + sequence`; none of a fixed one."""
-    return () if isinstance(axis, int) else tuple(part.strip() for part in axis.split("+"))
-
-
-def length(axis: int | str, shape: Mapping[str, int]) -> int | None:
-    """The size of an axis, of several names their sum; None where the shape lacks one of them."""
-    if isinstance(axis, int):
-        return axis
-    known = [shape[part] for part in parts(axis) if part in shape]
-    return sum(known) if len(known) == len(parts(axis)) else None
-
-
-@dataclass(frozen=True)
-class Signature:
-    """The inputs in the order of the module's `forward`, and the outputs in the order of its result."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-
-@dataclass(frozen=True)
 class Evidence:
     """One batch as the reference and the candidate answered it; what `rollout` gave is among the outputs.
 
@@ -94,18 +49,6 @@ class Evidence:
     reference: Outputs
     candidate: Outputs
     labels: Array | None = None
-
-
-@dataclass(frozen=True)
-class Host:
-    """What a pass may decide its defaults by: the features of the CPU as /proc/cpuinfo names them."""
-
-    cpu_features: frozenset[str]
-
-    @property
-    def has_vnni(self) -> bool:
-        """Whether int8 dot products neither saturate nor need two instructions."""
-        return not self.cpu_features.isdisjoint({"avx512_vnni", "avx_vnni", "asimddp"})
 
 
 class Plugin(Protocol):

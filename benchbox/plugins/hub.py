@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from benchbox.schema import paths
 from benchbox.errors import StageError, first_line
+from benchbox.schema import paths
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchbox.reporters import wording
 from benchbox.reporters.wording import Group, Row
-from benchbox.schema import Measurement
+from benchbox.schema.seen import Measurement
 
 # More bars than this cannot be read; the table has them all.
 MAX_BARS = 40

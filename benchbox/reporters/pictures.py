@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchbox.reporters.wording import Group
-from benchbox.schema import Attention
+from benchbox.schema.seen import Attention
 
 # Pictures of a page: each takes 10 to 20 kB.
 MAX_CASES = 12

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).parent / "page"
 
 
 def html(name: str) -> Template:

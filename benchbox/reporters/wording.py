@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchbox.schema import Environment, plan_number
+from benchbox.schema.asked import plan_number
+from benchbox.schema.seen import Environment
 
 Row = Mapping[str, Any]
 """A row of the table, by column name; None where nothing was measured."""

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchbox.numerics import stats
-from benchbox.schema import Block, Measurement, Replicate
 from benchbox.numerics.stats import Ints
+from benchbox.schema.seen import Block, Measurement, Replicate
 
 Phase = Literal["warm_up", "timed"]
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
-from benchbox.schema import Artifact, Case, Memory, Parity, Record
+from benchbox.schema.asked import Case
+from benchbox.schema.seen import Artifact, Memory, Parity, Record
 
 _MIB = 2**20
 # The largest that a column of integers holds; only a sum of counts from a damaged file can exceed it.

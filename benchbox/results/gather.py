@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchbox.numerics.stats import Ints
 from benchbox.results import columns
 from benchbox.results.calls import Calls
-from benchbox.schema import Case, Measurement, Record
-from benchbox.numerics.stats import Ints
+from benchbox.schema.asked import Case
+from benchbox.schema.seen import Measurement, Record
 
 # Cases that are remembered, because other runs measured them too: as many as a suite may have.
 _CASES_KEPT = 10_000

@@ -21,7 +21,8 @@ from typing import (
     overload,
 )
 
-from benchbox.schema import SCHEMA_VERSION, Artifact, Case, Record
+from benchbox.schema.asked import SCHEMA_VERSION, Case
+from benchbox.schema.seen import Artifact, Record
 
 _T = TypeVar("_T")
 

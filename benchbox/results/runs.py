@@ -14,21 +14,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from benchbox.results import columns, timings, lines, store
-from benchbox import plugins
 from benchbox.numerics import stats
-from benchbox.results.calls import Calls
-from benchbox.results.timings import Bounds, Timings
-from benchbox.errors import StoreError
-from benchbox.results.gather import Gathered
-from benchbox.schema import Record, plan_number
 from benchbox.numerics.stats import Floats, Ints
+from benchbox.results import columns, lines, store, timings
+from benchbox.results.calls import Calls
+from benchbox.results.gather import Gathered
 from benchbox.results.store import Results
+from benchbox.results.timings import Bounds, Timings
+from benchbox.schema.asked import plan_number
+from benchbox.schema.seen import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-REPORTERS = ("csv", "html", "markdown")
 
 # pandas' integer that knows "absent": a skipped case has no samples, which is not 0 samples.
 _COUNTS = (
@@ -406,19 +404,6 @@ def recommend(runs: Runs) -> pd.DataFrame:
     chosen = [(row, advice.decided) for advice in runs.recommend() for row in advice.rows]
     frame = runs.to_pandas().iloc[[row for row, _ in chosen]]
     return frame.assign(decided=[decided for _, decided in chosen])
-
-
-def write_reports(runs: Runs, folder: str | Path, reporters: Sequence[str] = REPORTERS) -> tuple[Path, ...]:
-    """Draws the reports into `folder`. Raises UsageError for a reporter that does not exist."""
-    loaded = [plugins.load("reporters", word) for word in reporters]
-    for plugin in loaded:
-        plugins.require(plugin)
-    target = Path(folder)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        return tuple(path for plugin in loaded for path in plugin.write(runs, target))
-    except OSError as error:
-        raise StoreError(f"cannot write the reports into {target}: {error.strerror or error}") from error
 
 
 def _bounded(bounds: Bounds) -> Bounds:

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchbox.results import lines
 from benchbox.errors import StoreError, first_line
-from benchbox.schema import SCHEMA_VERSION, Environment, Record, digest
+from benchbox.results import lines
+from benchbox.schema.asked import SCHEMA_VERSION, digest
+from benchbox.schema.seen import Environment, Record
 
 RECORDS = "records.jsonl"
 SUITE = "suite.json"

@@ -14,9 +14,9 @@ from itertools import pairwise
 import numpy as np
 
 from benchbox.numerics import stats
-from benchbox.results.calls import Calls
-from benchbox.schema import Measurement
 from benchbox.numerics.stats import Centres, Floats, Ints
+from benchbox.results.calls import Calls
+from benchbox.schema.seen import Measurement
 
 Bounds = tuple[Floats, Floats, Floats]
 """Low, point, high: one value a case or a pair each; NaN where there is none."""

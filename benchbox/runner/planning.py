@@ -9,14 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchbox.build import builder
-from benchbox.machine import environment
 from benchbox import plugins
 from benchbox.build.cache import Cache, default_folder
-from benchbox.plugins.contract import Host
+from benchbox.build.keys import artifact_keys
 from benchbox.errors import StageError, Unavailable
+from benchbox.machine import environment
 from benchbox.machine.child import Child, Limits
-from benchbox.schema import Backend, Case, Suite, digest
+from benchbox.schema.asked import Backend, Case, Suite, digest
+from benchbox.schema.seen import Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +144,7 @@ def _planned(
         hint = why_not.hint if isinstance(why_not, Unavailable) else ""
         return Planned(case, (False,) * len(case.path), why_not.reason, hint, is_baseline)
     try:
-        keys = builder.artifact_keys(case, place.host, place.folder)
+        keys = artifact_keys(case, place.host, place.folder)
     except StageError as error:
         return Planned(case, (False,) * len(case.path), error.reason, "", is_baseline)
     return Planned(case, tuple(place.cache.has(key) for key in keys), "", "", is_baseline)

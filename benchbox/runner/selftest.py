@@ -15,26 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchbox.results import timings as comparison
-from benchbox.machine import environment, clock
 from benchbox import plugins
+from benchbox.errors import StageError, Unavailable
+from benchbox.machine import clock, environment
 from benchbox.measure import rounds
 from benchbox.numerics import stats
-from benchbox.errors import StageError, Unavailable
-from benchbox.schema import (
-    Artifact,
-    Backend,
-    Case,
-    Dataset,
-    Measurement,
-    MeasurePlan,
-    Model,
-    ParityPlan,
-    Stage,
-    Step,
-    Threads,
-)
 from benchbox.numerics.stats import Interval, Verdict
+from benchbox.results import timings as comparison
+from benchbox.schema.asked import Backend, Case, Dataset, MeasurePlan, Model, ParityPlan, Stage, Step, Threads
+from benchbox.schema.seen import Artifact, Measurement
 
 # Of the plain case: six pairs, none of which may be told apart.
 COPIES = 4

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from benchbox.errors import UsageError
-from benchbox.schema import Case
+from benchbox.schema.asked import Case
 
 
 def select(cases: Sequence[Case], only: Sequence[str], skip: Sequence[str]) -> tuple[Case, ...]:

@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from benchbox.schema import paths as local
 from benchbox import plugins
+from benchbox.schema import paths as local
 from benchbox.suite.check import UNKNOWN_KEY, again, custom, cut, refuse, unknown_keys, wrong
 from benchbox.suite.source import kind, printable
 

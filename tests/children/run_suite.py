@@ -12,9 +12,10 @@ from typing import Any
 import psutil
 
 from benchbox.runner import runner
+from benchbox.runner.observer import Silent
 
 
-class Talking(runner.Silent):
+class Talking(Silent):
     def started(self, folder: Path, cases: Any, done: Any) -> None:
         print("folder", folder, flush=True)
 

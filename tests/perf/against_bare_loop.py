@@ -20,13 +20,14 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from benchbox.build import builder as build
-from benchbox.runner import runner
-from benchbox.machine import environment
+from benchbox.build.artifacts import artifact_of
 from benchbox.build.cache import Cache, Entry, default_folder
+from benchbox.build.client import Builder
+from benchbox.machine import environment
 from benchbox.machine.child import Child, Limits
-from benchbox.schema import Case
-from benchbox.suite import load_suite, select
+from benchbox.schema.asked import Case
+from benchbox.suite import select
+from benchbox.suite.load import load_suite
 
 HERE = Path(__file__).parent
 SUITE = HERE.parents[1] / "suites" / "vit.yaml"
@@ -54,7 +55,7 @@ def _arguments() -> argparse.Namespace:
 def _compare(backend: str, asked: argparse.Namespace) -> bool:
     case = _case(backend)
     cache = Cache(default_folder())
-    with runner.Builder(Limits(), cache, environment.host()) as builder:
+    with Builder(Limits(), cache, environment.host()) as builder:
         reference, entry = builder.reference(case, 12), builder.artifact(case)
     if asked.memory:
         return _compare_memory(case, entry, reference, asked.seconds)
@@ -125,7 +126,7 @@ def _worker(case: Case, entry: Entry, reference: Entry) -> Child:
     child.ask(
         "open",
         case=asdict(case),
-        artifact=asdict(build.artifact_of(entry)),
+        artifact=asdict(artifact_of(entry)),
         folder=str(entry.folder),
         reference=str(reference.folder),
         compiled=str(entry.folder.parents[1] / "compiled"),

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchbox.reporters.write import write_reports
+
 
 def main() -> None:
     """Prints one line of JSON."""
@@ -30,7 +32,7 @@ def main() -> None:
     runs = _timed(seconds, "read", lambda: frame.load_results(*folders))
     table = _timed(seconds, "frame", runs.to_pandas)
     for reporter in ("csv", "html", "markdown"):
-        _timed(seconds, reporter, lambda word=reporter: frame.write_reports(runs, out, (word,)))
+        _timed(seconds, reporter, lambda word=reporter: write_reports(runs, out, (word,)))
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": seconds, "peak_mib": peak_mib, "rows": len(table)}))
 

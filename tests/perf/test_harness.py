@@ -17,7 +17,7 @@ import pytest
 from benchbox.machine import clock as measure
 from benchbox.measure import rounds
 from benchbox.runner import selftest
-from benchbox.schema import Case, MeasurePlan, ParityPlan, Stage
+from benchbox.schema.asked import Case, MeasurePlan, ParityPlan, Stage
 
 CALLS = 5_000
 

@@ -15,15 +15,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import many_records
 import pytest
 
 import golden_records as golden
-from benchbox.runner import runner, planning
-from benchbox.machine import environment, clock
+import many_records
+from benchbox.machine import clock, environment
 from benchbox.results import store
-from benchbox.schema import Suite
-from benchbox.suite import parse_suite
+from benchbox.runner import planning, runner
+from benchbox.schema.asked import Suite
+from benchbox.suite.load import parse_suite
 
 pytestmark = pytest.mark.slow
 

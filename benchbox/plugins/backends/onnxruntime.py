@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
-from benchbox.plugins.contract import Feeds, Outputs, Session, SessionJob
 from benchbox.errors import Unavailable
-from benchbox.schema import Artifact, Backend, Precision
+from benchbox.plugins.contract import Session, SessionJob
+from benchbox.schema.asked import Backend, Precision
+from benchbox.schema.seen import Artifact
+from benchbox.schema.tensors import Feeds, Outputs
 
 REQUIRES = ("onnxruntime",)
 ACCEPTS = ("onnx",)

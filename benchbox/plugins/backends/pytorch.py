@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from benchbox.plugins.contract import Feeds, Module, Outputs, Session, SessionJob
 from benchbox.errors import StageError, Unavailable, first_line
-from benchbox.schema import PRECISION_OF_DTYPE, Artifact, Backend, Precision, Threads
+from benchbox.plugins.contract import Module, Session, SessionJob
+from benchbox.schema.asked import PRECISION_OF_DTYPE, Backend, Precision, Threads
+from benchbox.schema.seen import Artifact
+from benchbox.schema.tensors import Feeds, Outputs
 
 REQUIRES = ("torch",)
 ACCEPTS = ("torch",)

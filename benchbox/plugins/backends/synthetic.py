@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from benchbox.machine import clock as measure
-from benchbox.plugins.contract import Feeds, Outputs, Session, SessionJob
 from benchbox.errors import Unavailable
-from benchbox.schema import Artifact, Backend, Precision
+from benchbox.machine import clock as measure
+from benchbox.plugins.contract import Session, SessionJob
+from benchbox.schema.asked import Backend, Precision
+from benchbox.schema.seen import Artifact
+from benchbox.schema.tensors import Feeds, Outputs
 
 REQUIRES = ("numpy",)
 ACCEPTS = ("synthetic",)

@@ -16,7 +16,8 @@ from functools import cache
 from itertools import cycle, islice
 from typing import Literal
 
-from benchbox.plugins.contract import Array, Sample, Split
+from benchbox.plugins.contract import Sample, Split
+from benchbox.schema.tensors import Array
 
 REQUIRES = ("sklearn", "numpy")
 

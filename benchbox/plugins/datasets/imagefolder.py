@@ -19,8 +19,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchbox.plugins.contract import Sample, Split
 from benchbox.errors import StageError
+from benchbox.plugins.contract import Sample, Split
 
 if TYPE_CHECKING:
     from PIL.Image import Image

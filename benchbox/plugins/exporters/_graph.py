@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchbox.plugins import graphs
-from benchbox.plugins.contract import ExportJob, Facts, Feeds, TensorSpec
 from benchbox.errors import StageError, named_line
-from benchbox.schema import Precision
+from benchbox.plugins import graphs
+from benchbox.plugins.contract import ExportJob, Facts
+from benchbox.schema.asked import Precision
+from benchbox.schema.tensors import Feeds, TensorSpec
 
 # Loose on purpose: it tells a wrong graph from a right one. Strict parity comes later, by precision.
 _AGREEMENT = 1e-3

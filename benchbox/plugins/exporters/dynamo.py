@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from benchbox.plugins.contract import ExportJob, Facts
 from benchbox.errors import StageError, named_line
+from benchbox.plugins.contract import ExportJob, Facts
 from benchbox.plugins.exporters import _graph, _lora
 
 REQUIRES = ("torch", "onnx", "onnxruntime", "onnxscript")

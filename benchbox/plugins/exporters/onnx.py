@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from benchbox.errors import StageError, named_line
 from benchbox.plugins import graphs
 from benchbox.plugins.contract import ExportJob, Facts
-from benchbox.errors import StageError, named_line
 from benchbox.plugins.exporters import _graph, _lora
 
 REQUIRES = ("torch", "onnx", "onnxruntime")

@@ -12,7 +12,7 @@ from typing import Literal
 
 from benchbox.plugins.contract import ExportJob, Facts
 from benchbox.plugins.exporters import _lora
-from benchbox.schema import PRECISION_OF_DTYPE
+from benchbox.schema.asked import PRECISION_OF_DTYPE
 
 REQUIRES = ("torch", "transformers", "safetensors")
 PRODUCES = "torch"

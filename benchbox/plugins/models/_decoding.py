@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchbox.plugins.contract import Array, Evidence, Feeds, Outputs, Run
+from benchbox.plugins.contract import Evidence, Run
+from benchbox.schema.tensors import Array, Feeds, Outputs
 
 STEPS = 8
 """Tokens that are decoded for parity: enough for a wrong step to lead somewhere else, few enough for a big

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchbox.errors import StageError, first_line
 from benchbox.plugins import hub
 from benchbox.plugins.contract import Module
-from benchbox.errors import StageError, first_line
-from benchbox.schema import Lora
+from benchbox.schema.asked import Lora
 
 ADAPTERS = "adapters"
 """The folder beside the base's weights in which `save` keeps the adapters, in their order."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchbox.plugins.contract import Array, Evidence
+from benchbox.plugins.contract import Evidence
+from benchbox.schema.tensors import Array
 
 
 def agreement(evidence: Evidence, output: str = "logits") -> Mapping[str, float]:

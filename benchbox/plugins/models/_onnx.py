@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchbox.plugins.contract import TensorSpec
 from benchbox.errors import StageError, named_line
+from benchbox.schema.tensors import TensorSpec
 
 
 def parsed(file: Path) -> Any:

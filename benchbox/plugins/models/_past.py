@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchbox.plugins.contract import Feeds, Outputs, TensorSpec
+from benchbox.schema.tensors import Feeds, Outputs, TensorSpec
 
 Axes = tuple[int | str, ...]
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchbox.plugins import hub
-from benchbox.plugins.contract import Array, Module, Sample
 from benchbox.errors import StageError
+from benchbox.plugins import hub
+from benchbox.plugins.contract import Module, Sample
 from benchbox.plugins.models import _lora
-from benchbox.schema import Model
+from benchbox.schema.asked import Model
+from benchbox.schema.tensors import Array
 
 IMAGENET: Mapping[str, Any] = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 """How the image processors of models trained on ImageNet normalise: mean and deviation of its colours."""

@@ -14,11 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchbox.plugins import hub
-from benchbox.plugins.contract import Array, Sample
 from benchbox.errors import StageError, first_line
+from benchbox.plugins import hub
+from benchbox.plugins.contract import Sample
 from benchbox.plugins.models import _pretrained
-from benchbox.schema import Model
+from benchbox.schema.asked import Model
+from benchbox.schema.tensors import Array
 
 # What the tokenizers of transformers save, by `vocab_files_names` of their classes. Byte-level ones (ByT5)
 # have the last alone.

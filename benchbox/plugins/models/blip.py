@@ -11,20 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchbox.plugins.contract import (
-    Array,
-    Evidence,
-    Feeds,
-    Module,
-    Outputs,
-    Run,
-    Sample,
-    Signature,
-    TensorSpec,
-)
 from benchbox.errors import StageError
+from benchbox.plugins.contract import Evidence, Module, Run, Sample
 from benchbox.plugins.models import _decoding, _pretrained, _text
-from benchbox.schema import Model
+from benchbox.schema.asked import Model
+from benchbox.schema.tensors import Array, Feeds, Outputs, Signature, TensorSpec
 
 REQUIRES = ("torch", "transformers", "PIL")
 _RETRIEVAL, _ENCODER, _DECODER = "image-text-retrieval", "captioning-encoder", "captioning-decoder"

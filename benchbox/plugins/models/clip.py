@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchbox.plugins.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
 from benchbox.errors import StageError
+from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _pretrained, _text
-from benchbox.schema import Model
+from benchbox.schema.asked import Model
+from benchbox.schema.tensors import Feeds, Signature, TensorSpec
 
 REQUIRES = ("torch", "transformers", "PIL")
 _ZERO_SHOT, _IMAGES, _TEXTS = "zero-shot-image-classification", "image-features", "text-features"

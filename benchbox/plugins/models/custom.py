@@ -38,10 +38,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchbox.plugins.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
 from benchbox.errors import StageError, first_line
+from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _declared
-from benchbox.schema import Model, digest
+from benchbox.schema.asked import Model, digest
+from benchbox.schema.tensors import Feeds, Signature, TensorSpec
 
 REQUIRES = ("torch", "safetensors", "PIL")
 TASKS: Mapping[str, Mapping[str, int]] = {"inference": {}}

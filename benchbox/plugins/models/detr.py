@@ -19,10 +19,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchbox.plugins.contract import Array, Evidence, Feeds, Module, Sample, Signature, TensorSpec
 from benchbox.errors import Unavailable
+from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _pretrained
-from benchbox.schema import Model
+from benchbox.schema.asked import Model
+from benchbox.schema.tensors import Array, Feeds, Signature, TensorSpec
 
 REQUIRES = ("torch", "transformers", "PIL", "scipy")
 TASKS: Mapping[str, Mapping[str, int]] = {"object-detection": {"height": 800, "width": 1066}}

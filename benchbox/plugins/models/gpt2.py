@@ -13,19 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchbox.plugins.contract import (
-    Array,
-    Evidence,
-    Feeds,
-    Module,
-    Outputs,
-    Run,
-    Sample,
-    Signature,
-    TensorSpec,
-)
+from benchbox.plugins.contract import Evidence, Module, Run, Sample
 from benchbox.plugins.models import _decoding, _past, _pretrained, _text
-from benchbox.schema import Model
+from benchbox.schema.asked import Model
+from benchbox.schema.tensors import Array, Feeds, Outputs, Signature, TensorSpec
 
 REQUIRES = ("torch", "transformers")
 TASKS: Mapping[str, Mapping[str, int]] = {

@@ -11,20 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchbox.plugins.contract import (
-    Array,
-    Evidence,
-    Feeds,
-    Module,
-    Outputs,
-    Run,
-    Sample,
-    Signature,
-    TensorSpec,
-)
 from benchbox.errors import StageError
+from benchbox.plugins.contract import Evidence, Module, Run, Sample
 from benchbox.plugins.models import _decoding, _pretrained, _text
-from benchbox.schema import Model
+from benchbox.schema.asked import Model
+from benchbox.schema.tensors import Array, Feeds, Outputs, Signature, TensorSpec
 
 REQUIRES = ("torch", "transformers", "PIL")
 TASKS: Mapping[str, Mapping[str, int]] = {"image-text-to-text": {"image_size": 224, "sequence_length": 32}}

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from benchbox.plugins.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
 from benchbox.errors import StageError, first_line, named_line
+from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _classes
-from benchbox.schema import Model
+from benchbox.schema.asked import Model
+from benchbox.schema.tensors import Feeds, Signature, TensorSpec
 
 REQUIRES = ("torch", "keras", "safetensors", "PIL")
 TASKS: Mapping[str, Mapping[str, int]] = {"image-classification": {"image_size": 224}}

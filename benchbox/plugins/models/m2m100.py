@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchbox.plugins.contract import Feeds, Module, Sample, Signature
+from benchbox.plugins.contract import Module, Sample
 from benchbox.plugins.models import _pretrained, _seq2seq, _text
-from benchbox.schema import Model
+from benchbox.schema.asked import Model
+from benchbox.schema.tensors import Feeds, Signature
 
 REQUIRES = ("torch", "transformers")
 TASKS = _seq2seq.TASKS

@@ -19,11 +19,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchbox.plugins import graphs
-from benchbox.plugins.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec, parts
 from benchbox.errors import StageError
+from benchbox.plugins import graphs
+from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _declared, _onnx
-from benchbox.schema import Model, Weights
+from benchbox.schema.asked import Model, Weights
+from benchbox.schema.tensors import Feeds, Signature, TensorSpec, parts
 
 REQUIRES = ("torch", "onnx", "onnxruntime", "PIL")
 TASKS: Mapping[str, Mapping[str, int]] = {"inference": {}}

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchbox.plugins.contract import Evidence, Feeds, Module, Sample, Signature, TensorSpec
+from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _classes, _pretrained
-from benchbox.schema import Model
+from benchbox.schema.asked import Model
+from benchbox.schema.tensors import Feeds, Signature, TensorSpec
 
 REQUIRES = ("torch", "transformers", "PIL")
 TASKS: Mapping[str, Mapping[str, int]] = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchbox.errors import StageError
 from benchbox.plugins import graphs
 from benchbox.plugins.contract import PassJob
-from benchbox.errors import StageError
 
 
 def require_fp32(job: PassJob, word: str) -> None:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchbox.plugins import graphs
-from benchbox.plugins.contract import Facts, Host, PassJob
 from benchbox.errors import StageError, named_line
+from benchbox.plugins import graphs
+from benchbox.plugins.contract import Facts, PassJob
 from benchbox.plugins.passes import _files
+from benchbox.schema.seen import Host
 
 IntType = Literal["S8", "U8"]
 

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchbox.plugins import graphs
-from benchbox.plugins.contract import Facts, Host, PassJob
 from benchbox.errors import StageError, named_line
+from benchbox.plugins import graphs
+from benchbox.plugins.contract import Facts, PassJob
 from benchbox.plugins.passes import _files
-from benchbox.schema import Precision
+from benchbox.schema.asked import Precision
+from benchbox.schema.seen import Host
 
 REQUIRES = ("onnx", "onnxconverter_common", "onnxruntime")
 ACCEPTS = ("onnx",)

@@ -30,9 +30,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchbox.plugins.contract import Facts, Host, PassJob
+from benchbox.plugins.contract import Facts, PassJob
 from benchbox.plugins.passes import _files, _quantize
-from benchbox.schema import Precision
+from benchbox.schema.asked import Precision
+from benchbox.schema.seen import Host
 
 REQUIRES = ("onnx", "onnxruntime")
 ACCEPTS = ("onnx",)

@@ -51,10 +51,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from benchbox.plugins.contract import Facts, Feeds, Host, PassJob
 from benchbox.errors import StageError
+from benchbox.plugins.contract import Facts, PassJob
 from benchbox.plugins.passes import _files, _quantize
-from benchbox.schema import Precision
+from benchbox.schema.asked import Precision
+from benchbox.schema.seen import Host
+from benchbox.schema.tensors import Feeds
 
 REQUIRES = ("onnx", "onnxruntime")
 ACCEPTS = ("onnx",)

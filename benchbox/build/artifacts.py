@@ -1,0 +1,115 @@
+"""Case.path -> Artifact: exporters and passes, step by step, through the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchbox import plugins
+from benchbox.build.cache import Cache, Entry
+from benchbox.build.feeds import (
+    Frozen,
+    calibration_feeds,
+    loaded_module,
+    no_calibration,
+    stream,
+    traced_shapes,
+)
+from benchbox.build.keys import artifact_keys, of_hub, resolved, step_calibrates
+from benchbox.plugins import hub
+from benchbox.plugins.contract import ExportJob, PassJob
+from benchbox.schema.asked import Case, Step
+from benchbox.schema.seen import Artifact, Host
+
+
+def artifact_of(entry: Entry) -> Artifact:
+    """The artifact that a cache entry holds."""
+    content = entry.content
+    return Artifact(
+        key=entry.key,
+        kind=content["kind"],
+        precision=content["precision"],
+        steps=tuple(Step(**step) for step in content["steps"]),
+        files=entry.files,
+        size_bytes=entry.size_bytes,
+        sha256=entry.sha256,
+        build_seconds=content["build_seconds_before"] + entry.build_seconds,
+        facts=content["facts"],
+        packages=content["packages"],
+    )
+
+
+def build_artifact(case: Case, store: Cache, host: Host, folder: Path = Path()) -> Entry:
+    """The entry of the last step, made from the longest prefix of the path that is there."""
+    keys = artifact_keys(case, host, folder)
+    here = case.at(folder)
+    for index in range(len(keys) - 1, -1, -1):
+        entry = store.find(keys[index])
+        if entry is not None:
+            break
+    else:
+        index = 0
+        entry = store.make(keys[0], partial(_export, here, case.path[0]))
+    for at, key in enumerate(keys[index + 1 :], index + 1):
+        entry = store.make(key, partial(_apply, here, at, case.path[at], _Source(entry, host)))
+    return entry
+
+
+@dataclass(frozen=True)
+class _Source:
+    entry: Entry
+    host: Host
+
+
+def _export(case: Case, written: Step, folder: Path) -> Mapping[str, Any]:
+    step = case.path[0]
+    exporter = plugins.load("exporters", step.word)
+    family = plugins.load("models", case.model.family)
+    traced, unseen = traced_shapes(case)
+    job = ExportJob(
+        model=case.model,
+        family=family,
+        module=loaded_module(case.model.family, Frozen(case.model)),
+        signature=family.signature(case.model, case.shape),
+        example=next(stream(case, "timing", [traced])).feeds,
+        unseen=next(stream(case, "timing", [unseen])).feeds,
+        opset=case.opset,
+        dynamic_axes=case.dynamic_axes,
+        options=plugins.options(exporter, step.options),
+    )
+    facts = exporter.export(job, folder)
+    commits = {source: found for source, _ in of_hub(case.model) if (found := hub.commit(source))}
+    return {
+        "kind": exporter.PRODUCES,
+        "steps": [asdict(written)],
+        "precision": facts.get("precision", "fp32"),
+        "facts": {**facts, **({"commits": commits} if commits else {})},
+        "packages": plugins.versions((*exporter.REQUIRES, *family.REQUIRES)),
+        "build_seconds_before": 0.0,
+    }
+
+
+def _apply(case: Case, at: int, written: Step, source: _Source, folder: Path) -> Mapping[str, Any]:
+    step = case.path[at]
+    apply = plugins.load("passes", step.word)
+    entry = source.entry
+    before = artifact_of(entry)
+    job = PassJob(
+        artifact=before,
+        source=entry.folder,
+        options=resolved(apply, step, source.host),
+        host=source.host,
+        calibration=partial(calibration_feeds, case) if step_calibrates(step) else no_calibration,
+    )
+    facts = apply.apply(job, folder)
+    return {
+        "kind": apply.PRODUCES,
+        "steps": [asdict(s) for s in (*before.steps, written)],
+        "precision": apply.PRECISION or before.precision,
+        "facts": {**before.facts, **facts},
+        "packages": {**before.packages, **plugins.versions(apply.REQUIRES)},
+        "build_seconds_before": before.build_seconds,
+    }

@@ -1,0 +1,185 @@
+"""Inputs as a model takes them: what is timed, what parity is judged on, what calibrates, what is traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import Any
+
+from benchbox import plugins
+from benchbox.errors import StageError
+from benchbox.plugins import hub
+from benchbox.plugins.contract import Module, Sample, Split
+from benchbox.schema.asked import Case, Model, digest
+from benchbox.schema.tensors import Feeds, TensorSpec, length
+
+Shape = Mapping[str, int]
+
+# The batch that is traced, and the one that proves the axis dynamic. 1 is no choice for either: the
+# TorchScript exporter may fold an axis of length 1 into the graph.
+EXAMPLE_BATCH = 2
+UNSEEN_BATCH = 3
+
+# What an image processor of transformers makes.
+_PIXELS = "pixel_values"
+
+
+def parity_shapes(case: Case, samples: int) -> tuple[Shape, ...]:
+    """Shapes whose batches sum up to at least `samples`: the case's own, and others that no exporter saw.
+
+    The others are a batch of 1 with every other dynamic size at three quarters of the case's, and a batch of
+    3 with them at half. With fixed axes there is only the case's own.
+    """
+    own = dict(case.shape)
+    shapes = [own]
+    if case.dynamic_axes:
+        dynamic = [size for size in dynamic_sizes(case) if size != "batch"]
+        for batch, quarters in ((UNSEEN_BATCH, 2), (1, 3)):
+            if batch != own["batch"]:
+                others = {size: max(1, -(-own[size] * quarters // 4)) for size in dynamic}
+                shapes.append({**own, **others, "batch": batch})
+    shapes.sort(key=lambda shape: shape["batch"], reverse=True)
+    taken: list[Shape] = []
+    while sum(shape["batch"] for shape in taken) < samples:
+        taken += shapes
+    return tuple(taken)
+
+
+def no_calibration(**_asked: int) -> Iterator[Feeds]:
+    raise StageError("this pass does not say CALIBRATES = True: what it calibrates with would be in no key")
+
+
+def calibration_feeds(case: Case, *, samples: int, batch: int = 1) -> Iterator[Feeds]:
+    """Feeds of `batch` samples each, made one at a time, from images that parity never sees.
+
+    A graph with fixed axes takes batches of its own size alone; of samples there are then as many more.
+    """
+    if case.dynamic_axes:
+        full, rest = divmod(samples, batch)
+        batches = [batch] * full + [rest] * bool(rest)
+    else:
+        batches = [case.shape["batch"]] * -(-samples // case.shape["batch"])
+    shapes = [{**case.shape, "batch": size} for size in batches]
+    return (stored.feeds for stored in stream(case, "calibration", shapes))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    feeds: Feeds
+    labels: Any
+
+
+def stream(case: Case, split: Split, shapes: Sequence[Shape]) -> Iterator[_Batch]:
+    """A batch of each shape, made one at a time."""
+    dataset = plugins.load("datasets", case.dataset.word)
+    options = plugins.options(dataset, case.dataset.options)
+    count = sum(shape["batch"] for shape in shapes)
+    samples = dataset.samples(options, count=count, split=split, seed=case.model.seed)
+    ids = _label_ids(case, _classes(case)) if split == "parity" else {}  # elsewhere nobody reads labels
+    for shape in shapes:
+        taken = list(islice(samples, shape["batch"]))
+        yield _Batch(_feeds(case, taken, shape), _labels(taken, ids))
+
+
+def _feeds(case: Case, samples: Sequence[Sample], shape: Shape) -> Feeds:
+    family = plugins.load("models", case.model.family)
+    feeds: Feeds = family.feeds(case.model, samples, shape)
+    derive = getattr(family, "derive", None)
+    if derive is not None:
+        feeds = derive(case.model, loaded_module(case.model.family, Frozen(case.model)), feeds, shape)
+    for spec in family.signature(case.model, shape).inputs:
+        _require_shape(case.model, spec, feeds[spec.name].shape, shape)
+    return feeds
+
+
+def _require_shape(model: Model, spec: TensorSpec, seen: Sequence[int], shape: Shape) -> None:
+    """Raises StageError where an input is not of the size that the suite asks for and the report will say."""
+    wanted = tuple(length(axis, shape) for axis in spec.axes)
+    if len(wanted) == len(seen) and all(w in (s, None) for w, s in zip(wanted, seen, strict=True)):
+        return
+    takes = [axis if size is None else size for axis, size in zip(spec.axes, wanted, strict=True)]
+    reason = ""
+    if model.weights == "pretrained" and spec.name == _PIXELS:
+        reason = (
+            ": so makes it the model's own image processor. Mend size or do_resize in the "
+            f"{hub.PROCESSOR} of {model.source}, or change what is under inputs"
+        )
+    raise StageError(
+        f"the input {spec.name} is {' x '.join(map(str, seen))}, "
+        f"and {model.family} takes {' x '.join(map(str, takes))}{reason}"
+    )
+
+
+def _classes(case: Case) -> tuple[str, ...]:
+    """The names of the dataset's classes, where it has some that the family could know."""
+    dataset = plugins.load("datasets", case.dataset.word)
+    classes: Callable[[Any], tuple[str, ...]] | None = getattr(dataset, "classes", None)
+    family = plugins.load("models", case.model.family)
+    if classes is None or not hasattr(family, "label_ids"):
+        return ()
+    return classes(plugins.options(dataset, case.dataset.options))
+
+
+def _label_ids(case: Case, names: tuple[str, ...]) -> Mapping[str, int]:
+    """The model's index of each of the dataset's classes; empty where one of them is unknown."""
+    if not names:
+        return {}
+    ids: Mapping[str, int] = plugins.load("models", case.model.family).label_ids(case.model, names)
+    return ids
+
+
+def accuracy_notes(case: Case) -> list[str]:
+    """Why there is no accuracy, where the dataset has classes."""
+    names = _classes(case)
+    if not names or _label_ids(case, names):
+        return []
+    shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+    return [f"no accuracy: the classes of {case.dataset.word} ({shown}) are not the labels of the model"]
+
+
+def _labels(samples: Sequence[Sample], ids: Mapping[str, int]) -> Any:
+    """Class indices of shape (batch,), or None where a sample has none; `ids` are those of the names."""
+    import numpy as np
+
+    labels = [ids.get(s.label_name or "") if s.label is None else s.label for s in samples]
+    return None if None in labels else np.asarray(labels, dtype=np.int64)
+
+
+def dynamic_sizes(case: Case) -> Mapping[str, tuple[int, int]]:
+    """The sizes that are dynamic axes: what is traced, and what proves the axis."""
+    family = plugins.load("models", case.model.family)
+    known: Mapping[str, tuple[int, int]] = getattr(family, "DYNAMIC", {})
+    sizes: Callable[[Model], Mapping[str, tuple[int, int]]] | None = getattr(family, "sizes", None)
+    declared = {**known, **(sizes(case.model) if sizes else {})}
+    moving = {size: pair for size, pair in declared.items() if size in case.shape and pair[0] != pair[1]}
+    return {"batch": (EXAMPLE_BATCH, UNSEEN_BATCH), **moving}
+
+
+def traced_shapes(case: Case) -> tuple[Shape, Shape]:
+    """The shape that an exporter traces, and the one that proves the axes."""
+    if not case.dynamic_axes:
+        return case.shape, case.shape
+    sizes = dynamic_sizes(case).items()
+    traced = {**case.shape, **{name: seen for name, (seen, _) in sizes}}
+    return traced, {**traced, **{name: unseen for name, (_, unseen) in sizes}}
+
+
+class Frozen:
+    """A model as a hashable argument, so that one module is kept for the cases that share it."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._key = digest(model)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Frozen) and self._key == other._key
+
+
+@cache
+def loaded_module(family: str, frozen: Frozen) -> Module:
+    return plugins.load("models", family).load(frozen.model)

@@ -1,0 +1,77 @@
+"""What a run, or a report of several, shows at its end."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from benchbox.results.runs import Runs
+    from benchbox.schema.seen import Record
+from benchbox.cli.console import show, show_lines
+
+# Of a report of several runs, whose folder is called by all of them; a file system takes 255 bytes.
+_LONGEST_NAME = 200
+
+
+def each_once(folders: Sequence[Path]) -> list[Path]:
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        found.setdefault(folder.resolve(), folder)
+    return list(found.values())
+
+
+def joined_name(names: Sequence[str]) -> str:
+    """A folder's name for a report of these runs."""
+    from benchbox.schema.asked import digest
+
+    joined = "+".join(name.replace("/", "-") for name in names)
+    if len(names) == 1 or len(joined) <= _LONGEST_NAME:
+        return joined
+    return f"{names[0].replace('/', '-')[:100]}+{len(names) - 1}-more-{digest(names)[:6]}"
+
+
+def show_results(runs: Runs, reports: Sequence[Path]) -> None:
+    """The final table, why rows are not ok, where everything is, and what to type next."""
+    from benchbox.cli import tables
+
+    numbers = _shown(runs, tables.MOST_ROWS)
+    shown = runs.table.iloc[numbers].to_dict("records")
+    cases = {values["case_id"]: runs.record(row).case for row, values in zip(numbers, shown, strict=True)}
+    advised = {row for choice in runs.recommend() for row in choice.rows}
+    best = {position for position, row in enumerate(numbers) if row in advised}
+    show(tables.results_table(tables.rows(shown, cases, best)))
+    show(tables.left_out(len(runs.table) - len(shown), "summary.csv"))
+    alike = [
+        ([runs.record(row) for row in rows[: tables.TITLES_SHOWN]], len(rows))
+        for rows in runs.not_ok()[: tables.MOST_ROWS]
+    ]
+    show(tables.reasons(alike))
+    for results in runs.results:
+        if results.damage:
+            typer.echo(f"warning: {results.folder}: {tables.clean(results.damage)}", err=True)
+    show_lines(tables.places([results.folder for results in runs.results], reports))
+    show_lines(tables.next_steps(_commands([members[0] for members, _ in alike], reports)))
+
+
+def _shown(runs: Runs, most: int) -> list[int]:
+    """The first rows in reading order; of a group that is cut also what is recommended."""
+    order = runs.reading_order()
+    groups = {runs.groups[row] for row in order[:most]}
+    recommended = (choice.rows for choice in runs.recommend() if (choice.run, choice.group) in groups)
+    first = {*order[:most], *chain.from_iterable(recommended)}
+    return [row for row in order if row in first]
+
+
+def _commands(records: Sequence[Record], reports: Sequence[Path]) -> list[str]:
+    """A case that went wrong, to be run alone, and the report, to be read."""
+    wrong = [record.command for record in records if record.outcome in ("failed", "mismatch")]
+    pages = [
+        shlex.join(["python", "-m", "webbrowser", str(page)]) for page in reports if page.suffix == ".html"
+    ]
+    return [*wrong[:1], *pages[:1]]

@@ -1,0 +1,54 @@
+"""Arrays by name, and what is known of them before they are there: names, types, axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+    Feeds = Mapping[str, np.ndarray[Any, Any]]
+    Outputs = Mapping[str, np.ndarray[Any, Any]]
+else:
+    Array = Any
+    Feeds = Mapping[str, Any]
+    Outputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A graph input or output: `axes` holds a size, or the name of a dynamic axis, for each axis."""
+
+    name: str
+    dtype: str
+    axes: tuple[int | str, ...]
+
+    @property
+    def dynamic(self) -> dict[int, str]:
+        """The dynamic axes by position, as `torch.onnx.export` wants them."""
+        return {index: axis for index, axis in enumerate(self.axes) if isinstance(axis, str)}
+
+
+def parts(axis: int | str) -> tuple[str, ...]:
+    """The names of sizes that a dynamic axis is made of: both of `past + sequence`; none of a fixed one."""
+    return () if isinstance(axis, int) else tuple(part.strip() for part in axis.split("+"))
+
+
+def length(axis: int | str, shape: Mapping[str, int]) -> int | None:
+    """The size of an axis, of several names their sum; None where the shape lacks one of them."""
+    if isinstance(axis, int):
+        return axis
+    known = [shape[part] for part in parts(axis) if part in shape]
+    return sum(known) if len(known) == len(parts(axis)) else None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs in the order of the module's `forward`, and the outputs in the order of its result."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]

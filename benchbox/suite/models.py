@@ -1,0 +1,160 @@
+"""`models`: which module is measured, where its weights are from, its LoRA adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from benchbox import plugins
+from benchbox.plugins import hub
+from benchbox.schema import paths as local
+from benchbox.schema.asked import (
+    Lora,
+    Model,
+    Weights,
+)
+from benchbox.suite.check import (
+    Between,
+    Form,
+    again,
+    custom,
+    cut,
+    refuse,
+    wrong,
+)
+from benchbox.suite.quantities import checked_name, clean_name, listed
+from benchbox.suite.source import kind
+from benchbox.suite.words import (
+    folder_of,
+    local_path,
+    paths_in,
+    plugin,
+)
+
+
+def _source(text: str, info: ValidationInfo) -> str:
+    if local.is_local(text) or text.startswith("/"):
+        file, python, function = text.partition(".py:")
+        return local_path(file + python.rstrip(":"), folder_of(info)) + (function and f":{function}")
+    if not hub.is_id(text):
+        raise custom(
+            f"{kind(text)} is neither a hub id (owner/name, owner/name@revision) nor a local path (./folder)"
+        )
+    return text
+
+
+class LoraForm(Form):
+    """A LoRA adapter, as PEFT saves it."""
+
+    source: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_source)] = Field(
+        description="Hub id (owner/name, owner/name@revision), or a folder (./folder, from the suite's)."
+    )
+    weight: Annotated[float, Between(-100.0, 100.0)] = Field(
+        default=1.0, description="By how much the adapter's update counts."
+    )
+
+
+def _loras(data: Any, info: ValidationInfo) -> tuple[Lora, ...]:
+    """A source, a mapping, or a list of either, in the order in which they are merged."""
+    found: list[Lora] = []
+    details: list[InitErrorDetails] = []
+    for index, item in enumerate(listed(data)):
+        place = (index,) if isinstance(data, list) else ()
+        if not isinstance(item, str | dict):
+            details.append(wrong(f"should be a path, a hub id, or {{source: ...}}, not {kind(item)}", *place))
+            continue
+        try:
+            form = LoraForm.model_validate(
+                {"source": item} if isinstance(item, str) else item, context=info.context
+            )
+        except ValidationError as error:
+            details += again(error, *place)
+            continue
+        found.append(Lora(form.source, form.weight))
+    if details:
+        refuse(*details)
+    return tuple(found)
+
+
+class ModelForm(Form):
+    """A model: the family knows how to load it and how to feed it."""
+
+    family: str = Field(description="File name of a plug-in in models/.")
+    source: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_source)] = Field(
+        description="Hub id (owner/name, owner/name@revision), or a folder or file (./folder, from the "
+        "suite's)."
+    )
+    name: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(checked_name)] | None = Field(
+        default=None, description="How reports call it; by default the last part of source."
+    )
+    task: str | None = Field(
+        default=None, description="What the model is for; by default the family's first task."
+    )
+    weights: Weights | None = Field(
+        default=None,
+        description="random: built from the architecture's config and the seed. pretrained: from the source. "
+        "By default random, for a family whose source holds the weights pretrained.",
+    )
+    seed: Annotated[int, Between(0, 2**32 - 1)] = Field(
+        default=0, description="Seed of random weights and inputs."
+    )
+    config: dict[str, Any] = Field(default={}, description="Overrides of the architecture's config.")
+    trust_remote_code: bool = Field(
+        default=False, description="Let the source's own Python code run on this machine."
+    )
+    lora: Annotated[tuple[Lora, ...], PlainValidator(_loras)] = Field(
+        default=(), description="LoRA adapters to attach: a source, {source, weight}, or a list of them."
+    )
+    attention: bool = Field(
+        default=False, description="Keep the attention over the image, and draw it in the report."
+    )
+
+
+def read_model(data: Any, info: ValidationInfo) -> Model:
+    form = ModelForm.model_validate(data, context=info.context)
+    try:
+        family = plugin("models", form.family, what="model family")
+    except PydanticCustomError as error:
+        refuse(wrong(str(error), "family"))
+    task = next(iter(family.TASKS)) if form.task is None else form.task
+    if task not in family.TASKS:
+        refuse(wrong(plugins.unknown(cut(task), list(family.TASKS), what="task"), "task"))
+    if form.attention and task not in getattr(family, "ATTENTION", ()):
+        refuse(wrong(_no_attention(form.family, task), "attention"))
+    folder = folder_of(info)
+    name = form.name or clean_name(local.located(form.source, folder).rpartition("/")[2])
+    weights = form.weights or getattr(family, "WEIGHTS", "random")
+    given = {field: getattr(form, field) for field in ModelForm.model_fields}
+    given["config"] = paths_in(form.config, folder, "config")
+    model = Model(**{**given, "name": name, "task": task, "weights": weights})
+    try:
+        sizes_of(model, folder)
+    except ValueError as error:
+        refuse(wrong(str(error), "config" if form.config else "source"))
+    return model
+
+
+def sizes_of(model: Model, folder: Path) -> dict[str, int]:
+    """The sizes that the model's inputs have beside `batch`, and their defaults: those of its task, and those
+    that its source or its `config` declares. Raises ValueError where what it declares is wrong."""
+    family = plugins.load("models", model.family)
+    declared: Mapping[str, tuple[int, int]] = (
+        family.sizes(model.at(folder)) if hasattr(family, "sizes") else {}
+    )
+    return {**family.TASKS[model.task], **{name: default for name, (default, _) in declared.items()}}
+
+
+def _no_attention(word: str, task: str) -> str:
+    able = {w: getattr(plugins.load("models", w), "ATTENTION", ()) for w in plugins.names("models")}
+    listed_tasks = "; ".join(f"{w}: {', '.join(tasks)}" for w, tasks in able.items() if tasks)
+    return f"{word} keeps no attention over an image for {task}. Those that do: {listed_tasks}."
