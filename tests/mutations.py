@@ -8,10 +8,13 @@ from places import SUITES
 
 SHIPPED = [(SUITES / name).read_text(encoding="utf-8") for name in ("vit.yaml", "smoke.yaml")]
 SNIPPETS = [
-    "", "\0", "\t", "  ", "- ", ": ", "[", "]", "{", "}", "&a ", "*a", "!!python/name:os.system ", "!!int ", "|", ">",
+    "", "\0", "\t", "  ", "- ", ": ", "[", "]", "{", "}", "&a ", "*a", "!!python/name:os.system ",
+    "!!int ", "|", ">",
     "%", "---\n", "...\n", "'", '"', "#", "\\", "\u2028", "\ufeff", "é", "\U0001f600",
-    "0", "-1", "1e999", ".nan", "1_0", "0x", "0b2", "9" * 400, "true", "null", "~", "<<", "? ", "yes", "2020-01-01",
-    "12:30:45", "./x", "../", "/", "~/x", "int8_static: {samples: 0}", "{pytorch: {mode: x}}", "[[[]]]", "{a: {b: {}}}",
+    "0", "-1", "1e999", ".nan", "1_0", "0x", "0b2", "9" * 400, "true", "null", "~", "<<", "? ",
+    "yes", "2020-01-01",
+    "12:30:45", "./x", "../", "/", "~/x", "int8_static: {samples: 0}", "{pytorch: {mode: x}}",
+    "[[[]]]", "{a: {b: {}}}",
 ]  # fmt: skip
 
 

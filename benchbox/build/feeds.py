@@ -48,6 +48,7 @@ def parity_shapes(case: Case, samples: int) -> tuple[Shape, ...]:
 
 
 def no_calibration(**_asked: int) -> Iterator[Feeds]:
+    """What a pass is given that does not say that it calibrates. Raises StageError."""
     raise StageError("this pass does not say CALIBRATES = True: what it calibrates with would be in no key")
 
 
@@ -182,4 +183,5 @@ class Frozen:
 
 @cache
 def loaded_module(family: str, frozen: Frozen) -> Module:
+    """The module of a family's model, loaded once for the cases that share it."""
     return plugins.load("models", family).load(frozen.model)

@@ -69,6 +69,7 @@ def reference_key(case: Case, samples: int, directions: int = 0, folder: Path = 
 
 
 def step_calibrates(step: Step) -> bool:
+    """Whether the step's pass calibrates, so that its key holds what it calibrates with."""
     return bool(getattr(plugins.load("passes", step.word), "CALIBRATES", False))
 
 
@@ -153,6 +154,7 @@ def _step_inputs(kind: plugins.Kind, step: Step, host: Host) -> list[Any]:
 
 
 def resolved(plugin: Any, step: Step, host: Host) -> Any:
+    """The step's options with every default that depends on the machine filled in."""
     given = plugins.options(plugin, step.options)
     resolve: Callable[[Any, Host], Any] | None = getattr(plugin, "resolve", None)
     return resolve(given, host) if resolve else given

@@ -18,9 +18,9 @@ from benchbox.build.feeds import Frozen, accuracy_notes, loaded_module, parity_s
 from benchbox.build.keys import reference_key
 from benchbox.errors import StageError
 from benchbox.numerics import arrays, gradient
-from benchbox.plugins.contract import Module, Run
+from benchbox.plugins.contract import Module
 from benchbox.schema.asked import Case
-from benchbox.schema.tensors import Feeds, Outputs
+from benchbox.schema.tensors import Feeds, Forward, Outputs
 
 
 def build_reference(
@@ -96,7 +96,7 @@ def _derivatives(
     return [sum(float((found[n] * v[n]).sum()) for n in found) for v in along]
 
 
-def _rolled(case: Case, run: Run, feeds: Feeds) -> Outputs:
+def _rolled(case: Case, run: Forward, feeds: Feeds) -> Outputs:
     """What comes of several runs, for a family whose task is judged by that, where axes are dynamic."""
     rollout = getattr(plugins.load("models", case.model.family), "rollout", None)
     if rollout is None or not case.dynamic_axes:

@@ -19,12 +19,14 @@ REPORTS = Path("reports")
 
 
 def open_console(*, stderr: bool = False) -> Console:
+    """A terminal in which no text is markup."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def show(what: RenderableType) -> None:
+    """Prints what rich can render."""
     open_console().print(what)
 
 
@@ -35,9 +37,11 @@ def show_lines(lines: Text) -> None:
 
 
 def echo_json(value: Any) -> None:
+    """Prints a value as indented JSON."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def stop(message: str, code: int) -> NoReturn:
+    """Prints an error and ends with the code."""
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(code)

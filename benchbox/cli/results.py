@@ -20,6 +20,7 @@ _LONGEST_NAME = 200
 
 
 def each_once(folders: Sequence[Path]) -> list[Path]:
+    """The folders, without those that are named twice."""
     found: dict[Path, Path] = {}
     for folder in folders:
         found.setdefault(folder.resolve(), folder)

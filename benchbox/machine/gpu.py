@@ -105,6 +105,7 @@ def _first_visible(nvml: Any) -> Any:
 
 
 def throttles(*bits: int | None) -> str | None:
+    """What held the clock back, by the driver's bits; None where the driver told nothing."""
     known = [each for each in bits if each is not None]
     if not known:
         return None

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 from benchbox.numerics import arrays
 
 if TYPE_CHECKING:
-    from benchbox.plugins.contract import Run
-    from benchbox.schema.tensors import Array, Feeds, Outputs
+    from benchbox.schema.tensors import Array, Feeds, Forward, Outputs
 else:
-    Array = Feeds = Outputs = Run = Any
+    Array = Feeds = Outputs = Forward = Any
 
 Direction = Mapping[str, Array]
 
@@ -103,7 +102,7 @@ def cotangents(outputs: Outputs, seed: int) -> Outputs:
     return {name: (a / length).astype(np.float32) for name, a in raw.items()}
 
 
-def choose_step(run: Run, feeds: Feeds, along: Sequence[Direction], weights: Outputs) -> float:
+def choose_step(run: Forward, feeds: Feeds, along: Sequence[Direction], weights: Outputs) -> float:
     """h = (3 e / |s'''|)^(1/3) for the median direction: e is the noise that second differences show at a
     step so small that nothing else is left of them, s''' comes from a stencil of four points at a coarse
     step."""
@@ -128,7 +127,7 @@ def choose_step(run: Run, feeds: Feeds, along: Sequence[Direction], weights: Out
     return float(np.clip(best, _LEAST * length, _MOST * length))
 
 
-def differences(run: Run, probe: Probe) -> list[float]:
+def differences(run: Forward, probe: Probe) -> list[float]:
     """The derivative along each direction, by central differences."""
     return [_difference(run, probe, direction) for direction in probe.directions]
 
@@ -148,7 +147,7 @@ def error(reference: Sequence[float], candidate: Sequence[float]) -> float:
     return float(np.linalg.norm(c - r) / length) if length > 0 else float(np.linalg.norm(c) > 0)
 
 
-def _difference(run: Run, probe: Probe, direction: Direction) -> float:
+def _difference(run: Forward, probe: Probe, direction: Direction) -> float:
     import numpy as np
 
     ahead = _moved(probe.feeds, direction, probe.step)

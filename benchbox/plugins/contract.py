@@ -19,8 +19,6 @@ from benchbox.schema.tensors import Array, Feeds, Outputs, Signature
 
 Split = Literal["timing", "parity", "calibration"]
 Facts = Mapping[str, Any]
-Run = Callable[["Feeds"], "Outputs"]
-"""One run of a model, in whatever runtime."""
 Module = Any  # a torch.nn.Module; torch is not a dependency of the base install
 
 

@@ -14,6 +14,7 @@ _LOAD_SECONDS = 5.0
 
 
 def progress_of(suite: Suite, cases: int) -> Time:
+    """The clock of a run with so many cases to do, which knows nothing of this machine yet."""
     plan = suite.measure
     guess = plan.budget_seconds / plan.replicates + _LOAD_SECONDS
     return Time(clock.Stopwatch.start(), guess, plan.replicates, cases)
@@ -79,15 +80,19 @@ class Watcher:
     time: Time
 
     def entered(self, case: Case, stage: Stage) -> None:
+        """Passes it on."""
         self.say.entered(case, stage)
 
     def measured(self, case: Case, latency_ns: float, rounds: int, replicate: int) -> None:
+        """Passes it on, with the time that is left."""
         self.say.measured(case, latency_ns, rounds, replicate)
         self.time.tell(self.say)
 
     def replicate_ended(self, cases: int, seconds: float, more: int | None) -> None:
+        """Counts what has ended, and tells the time that is left."""
         self.time.ended(cases, seconds, more)
         self.time.tell(self.say)
 
     def stopping(self) -> bool:
+        """Whether Ctrl-C was pressed."""
         return self.interrupt.asked

@@ -292,7 +292,7 @@ class MeasurePlan:
 
 
 def plan_number(suite: Mapping[str, Any], name: str) -> float:
-    """`confidence` or `margin` of a suite's `measure`, as a run wrote it; the default where the file lacks it."""
+    """`confidence` or `margin` of a suite's `measure`, as a run wrote it; the default where it lacks it."""
     measure = suite.get("measure")
     value = measure.get(name) if isinstance(measure, Mapping) else None
     if isinstance(value, int | float) and 0 <= value < _BELOW[name]:  # a damaged file may say anything

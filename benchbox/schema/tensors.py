@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ else:
     Array = Any
     Feeds = Mapping[str, Any]
     Outputs = Mapping[str, Any]
+
+Forward = Callable[["Feeds"], "Outputs"]
+"""One run of a model, in whatever runtime."""
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,13 @@ _SIZE = "^\\s*[0-9]+(\\.[0-9]+)?\\s*([kKmMgG]([iI])?)?[bB]\\s*$"
 def json_schema() -> Schema:
     """A JSON Schema that knows every plug-in of this installation; draft 7, which is what editors read."""
     definitions = {
-        "Model": read_model(),
+        "Model": _model(),
         "Path": {"anyOf": [{"$ref": "#/$defs/Exporter"}, _steps()]},
         "Exporter": _words("exporters"),
         "Pass": _words("passes"),
         "Backend": _words("backends", {**_form(GenericForm)["properties"], **_generic()}),
         "Dataset": _words("datasets"),
-        "Threads": read_threads(),
+        "Threads": _threads(),
         "Tolerance": _form(ToleranceForm),
         "Parity": _parity(),
         "Measure": _measure(),
@@ -48,7 +48,7 @@ def json_schema() -> Schema:
             "models": _one_or_more("Model", "What is measured."),
             "paths": _one_or_more("Path", "How each model is exported: an exporter, and passes after it."),
             "backends": _one_or_more("Backend", "What runs the artifacts."),
-            "inputs": read_inputs(),
+            "inputs": _inputs(),
             "threads": {**_THREADS, "description": "Thread counts; a number is short for intra_op."},
             "parity": {"$ref": "#/$defs/Parity"},
             "measure": {"$ref": "#/$defs/Measure"},
@@ -68,7 +68,7 @@ def _untitled(schema: Schema) -> Schema:
     return {key: value for key, value in schema.items() if key != "title"}
 
 
-def read_model() -> Schema:
+def _model() -> Schema:
     schema = _form(ModelForm)
     schema["properties"]["family"] = _named("models", schema["properties"]["family"]["description"])
     tasks = sorted({t for word in plugins.names("models") for t in plugins.load("models", word).TASKS})
@@ -141,7 +141,7 @@ def _one_or_more(name: str, description: str) -> Schema:
     return {"description": description, "anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
 
 
-def read_inputs() -> Schema:
+def _inputs() -> Schema:
     sizes = {"batch": 1}
     for word in plugins.names("models"):
         for of_task in plugins.load("models", word).TASKS.values():
@@ -159,7 +159,7 @@ def read_inputs() -> Schema:
     }
 
 
-def read_threads() -> Schema:
+def _threads() -> Schema:
     schema = _form(ThreadsForm)
     for name, field in schema["properties"].items():
         schema["properties"][name] = {**_COUNTS, "description": field["description"]}

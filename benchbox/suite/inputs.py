@@ -54,6 +54,7 @@ class DatasetForm(Form):
 
 
 def read_inputs(data: Any, info: ValidationInfo) -> Inputs:
+    """The field `inputs`: the dataset, and every other key a size."""
     if not isinstance(data, dict):
         raise custom(
             f"should be a mapping such as {{dataset: sample_images, batch: [1, 8]}}, not {kind(data)}"

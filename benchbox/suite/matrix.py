@@ -23,6 +23,7 @@ Sizes = Mapping[str, Mapping[str, int]]
 
 
 def multiplied(form: SuiteForm, threads: tuple[Threads, ...], sizes: Sizes) -> tuple[Case, ...]:
+    """Every case of a suite, in its order. Raises ValidationError for twins and what pairs with nothing."""
     details = [*_twins(form, threads), *_lonely(form), *_unknown_sizes(form, sizes)]
     if details:
         refuse(*details)

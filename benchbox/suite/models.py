@@ -121,6 +121,7 @@ class ModelForm(Form):
 
 
 def read_model(data: Any, info: ValidationInfo) -> Model:
+    """An entry of `models`."""
     form = ModelForm.model_validate(data, context=info.context)
     try:
         family = plugin("models", form.family, what="model family")

@@ -76,6 +76,7 @@ Bytes = Annotated[int, Between(1, 2**53), BeforeValidator(_whole), _SIZE]
 
 
 def checked_name(text: str) -> str:
+    """The text, where it can be shown as a name."""
     if not text.isprintable() or text != text.strip():
         raise custom(f"{kind(text)} is no name: printable characters only, no space at either end")
     return text

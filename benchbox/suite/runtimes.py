@@ -58,6 +58,7 @@ class ThreadsForm(Form):
 
 
 def read_threads(data: Any, info: ValidationInfo) -> tuple[Threads, ...]:
+    """The field `threads`: counts, or a mapping of counts."""
     try:
         form = ThreadsForm.model_validate(data if isinstance(data, dict) else {"intra_op": data})
     except ValidationError as error:
@@ -101,6 +102,7 @@ class GenericForm(Form):
 
 
 def read_runtime(data: Any, info: ValidationInfo) -> Runtime:
+    """An entry of `backends`: a word, or a word with its options."""
     word, fields = word_and_fields(data, what="backend")
     module = plugin("backends", word, what="backend")
     try:

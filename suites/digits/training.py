@@ -1,4 +1,4 @@
-"""A model trained on the digits of `benchbox.plugins.datasets.digits`: what is tuned, how long, and the log of it."""
+"""A model trained on the digits of benchbox's dataset: what is tuned, how long, and the log of it."""
 
 from __future__ import annotations
 

@@ -801,6 +801,7 @@ class TestOtherCommands:
 
 
 HEAVY = ("torch", "onnx", "onnxruntime", "transformers", "pandas", "tensorrt", "sklearn", "pydantic", "scipy")
+MAIN = "from benchbox.cli.commands import main; main()"
 HELP = "import sys; sys.argv = ['benchbox', '--help']; from benchbox.cli.commands import main; main()"
 
 
@@ -838,7 +839,7 @@ class TestStart:
         assert statistics.median(seconds()) <= 0.4
 
     def test_a_full_disk_behind_stdout_is_an_error_without_a_traceback(self) -> None:
-        code = "import sys; sys.argv = ['benchbox', 'cache', 'path']; from benchbox.cli.commands import main; main()"
+        code = f"import sys; sys.argv = ['benchbox', 'cache', 'path']; {MAIN}"
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(
                 [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
@@ -862,7 +863,7 @@ class TestStart:
     @pytest.mark.parametrize("command", ["list", "schema", "--help"])
     def test_a_closed_pipe_ends_the_command_quietly(self, command: str) -> None:
         """`benchbox list | head -1`: no traceback, whatever is left unsaid."""
-        code = f"import sys; sys.argv = ['benchbox', {command!r}]; from benchbox.cli.commands import main; main()"
+        code = f"import sys; sys.argv = ['benchbox', {command!r}]; {MAIN}"
         reading, writing = os.pipe()
         os.close(reading)
         try:

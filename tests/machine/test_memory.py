@@ -106,6 +106,7 @@ def test_an_allocation_beyond_the_limit_raises_memory_error() -> None:
 
 def test_nothing_but_the_standard_library_is_needed() -> None:
     """`-S` leaves site-packages out: a worker's interpreter may have none of ours."""
-    code = "import sys; sys.path.insert(0, '.'); import benchbox.machine.memory, benchbox.machine.environment; print('ok')"
+    rooms = "benchbox.machine.memory, benchbox.machine.environment"
+    code = f"import sys; sys.path.insert(0, '.'); import {rooms}; print('ok')"
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("ok", "")

@@ -98,7 +98,8 @@ def test_the_worker_of_onnx_runtime_has_loaded_no_other_framework(worker: Child)
 
 def test_a_worker_and_all_that_it_imports_need_the_standard_library_only() -> None:
     """`-S` leaves site-packages out; numpy comes when a case is opened."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import benchbox.measure.worker, benchbox.machine.child; print('ok')"
+    rooms = "benchbox.measure.worker, benchbox.machine.child"
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); import {rooms}; print('ok')"
     root = str(places.ROOT)
     done = subprocess.run(
         [sys.executable, "-S", "-c", code, root], capture_output=True, text=True, check=False

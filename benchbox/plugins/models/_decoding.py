@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchbox.plugins.contract import Evidence, Run
-from benchbox.schema.tensors import Array, Feeds, Outputs
+from benchbox.plugins.contract import Evidence
+from benchbox.schema.tensors import Array, Feeds, Forward, Outputs
 
 STEPS = 8
 """Tokens that are decoded for parity: enough for a wrong step to lead somewhere else, few enough for a big
@@ -14,7 +14,7 @@ model."""
 
 
 def greedy(
-    first: Feeds, run: Run, following: Callable[[Feeds, Outputs, Array], Feeds], steps: int = STEPS
+    first: Feeds, run: Forward, following: Callable[[Feeds, Outputs, Array], Feeds], steps: int = STEPS
 ) -> Array:
     """The tokens that greedy decoding gives: int64 of shape (batch, steps).
 
@@ -39,7 +39,7 @@ def begun(feeds: Feeds) -> Feeds:
 
 
 def continued(
-    feeds: Feeds, run: Run, following: Callable[[Feeds, Outputs, Array], Feeds] | None = None
+    feeds: Feeds, run: Forward, following: Callable[[Feeds, Outputs, Array], Feeds] | None = None
 ) -> Array:
     """The tokens (batch, steps) that greedy decoding writes behind the last real token of each row;
     `following` is `appended` where it is not given. The mask may reach over a past that the logits do not

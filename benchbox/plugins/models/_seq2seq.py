@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchbox.plugins.contract import Evidence, Module, Run, Sample
+from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _decoding, _past, _text
 from benchbox.schema.asked import Model
-from benchbox.schema.tensors import Array, Feeds, Outputs, Signature, TensorSpec
+from benchbox.schema.tensors import Array, Feeds, Forward, Outputs, Signature, TensorSpec
 
 ENCODER, DECODER, WITH_PAST = "encoder", "decoder", "decoder-with-past"
 TASKS: Mapping[str, Mapping[str, int]] = {
@@ -158,7 +158,7 @@ def derive(model: Model, module: Module, feeds: Feeds, shape: Mapping[str, int])
     return {**kept, **{spec.name: tensor.numpy() for spec, tensor in zip(specs, past, strict=True)}}
 
 
-def rollout(model: Model, run: Run, feeds: Feeds) -> Outputs:
+def rollout(model: Model, run: Forward, feeds: Feeds) -> Outputs:
     """`tokens` (batch, steps) that greedy decoding writes after those of the feeds; nothing for an
     encoder."""
     if model.task == ENCODER:

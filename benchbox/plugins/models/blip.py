@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchbox.errors import StageError
-from benchbox.plugins.contract import Evidence, Module, Run, Sample
+from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _decoding, _pretrained, _text
 from benchbox.schema.asked import Model
-from benchbox.schema.tensors import Array, Feeds, Outputs, Signature, TensorSpec
+from benchbox.schema.tensors import Array, Feeds, Forward, Outputs, Signature, TensorSpec
 
 REQUIRES = ("torch", "transformers", "PIL")
 _RETRIEVAL, _ENCODER, _DECODER = "image-text-retrieval", "captioning-encoder", "captioning-decoder"
@@ -139,7 +139,7 @@ def derive(model: Model, module: Module, feeds: Feeds, shape: Mapping[str, int])
     return {**kept, "encoder_hidden_states": states.numpy()}
 
 
-def rollout(model: Model, run: Run, feeds: Feeds) -> Outputs:
+def rollout(model: Model, run: Forward, feeds: Feeds) -> Outputs:
     """`tokens` (batch, steps) of the decoder: the caption that it writes, greedily, after the begin token."""
     if model.task != _DECODER:
         return {}

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchbox.errors import StageError
-from benchbox.plugins.contract import Evidence, Module, Run, Sample
+from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _decoding, _pretrained, _text
 from benchbox.schema.asked import Model
-from benchbox.schema.tensors import Feeds, Outputs, Signature, TensorSpec
+from benchbox.schema.tensors import Feeds, Forward, Outputs, Signature, TensorSpec
 
 REQUIRES = ("torch", "transformers", "PIL")
 TASKS: Mapping[str, Mapping[str, int]] = {"captioning": {"image_size": 224, "sequence_length": 20}}
@@ -102,7 +102,7 @@ def feeds(model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> 
     }
 
 
-def rollout(model: Model, run: Run, feeds: Feeds) -> Outputs:  # noqa: ARG001  # the contract; one task
+def rollout(model: Model, run: Forward, feeds: Feeds) -> Outputs:  # noqa: ARG001  # the contract; one task
     """`tokens` (batch, steps): the caption that greedy decoding writes after the begin token."""
     return {"tokens": _decoding.continued(_decoding.begun(feeds), run)}
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchbox.plugins.contract import Evidence, Module, Run, Sample
+from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _decoding, _past, _pretrained, _text
 from benchbox.schema.asked import Model
-from benchbox.schema.tensors import Array, Feeds, Outputs, Signature, TensorSpec
+from benchbox.schema.tensors import Array, Feeds, Forward, Outputs, Signature, TensorSpec
 
 REQUIRES = ("torch", "transformers")
 TASKS: Mapping[str, Mapping[str, int]] = {
@@ -100,7 +100,7 @@ def derive(model: Model, module: Module, feeds: Feeds, shape: Mapping[str, int])
     return {**kept, **{name: tensor.numpy() for name, tensor in zip(names, past, strict=True)}}
 
 
-def rollout(model: Model, run: Run, feeds: Feeds) -> Outputs:
+def rollout(model: Model, run: Forward, feeds: Feeds) -> Outputs:
     """`tokens` (batch, steps) that greedy decoding writes after the last real token of each row."""
     following = _fed_back if model.task == _WITH_PAST else _decoding.appended
     return {"tokens": _decoding.continued(feeds, run, following)}

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchbox.errors import StageError
-from benchbox.plugins.contract import Evidence, Module, Run, Sample
+from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _decoding, _pretrained, _text
 from benchbox.schema.asked import Model
-from benchbox.schema.tensors import Array, Feeds, Outputs, Signature, TensorSpec
+from benchbox.schema.tensors import Array, Feeds, Forward, Outputs, Signature, TensorSpec
 
 REQUIRES = ("torch", "transformers", "PIL")
 TASKS: Mapping[str, Mapping[str, int]] = {"image-text-to-text": {"image_size": 224, "sequence_length": 32}}
@@ -117,7 +117,7 @@ def feeds(model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> 
     }
 
 
-def rollout(model: Model, run: Run, feeds: Feeds) -> Outputs:  # noqa: ARG001  # the contract; one task
+def rollout(model: Model, run: Forward, feeds: Feeds) -> Outputs:  # noqa: ARG001  # the contract; one task
     """`tokens` (batch, steps) that greedy decoding writes behind each prompt."""
     return {"tokens": _decoding.continued(feeds, run, _appended)}
 
