@@ -18,7 +18,7 @@ from benchbox.build.feeds import (
     stream,
     traced_shapes,
 )
-from benchbox.build.keys import artifact_keys, of_hub, resolved, step_calibrates
+from benchbox.build.keys import artifact_keys, host_in_key, of_hub, resolved, shape_in_key
 from benchbox.plugins import hub
 from benchbox.plugins.contract import ExportJob, PassJob
 from benchbox.schema.asked import Case, Step
@@ -66,13 +66,13 @@ class _Source:
 
 def _export(case: Case, written: Step, folder: Path) -> Mapping[str, Any]:
     step = case.path[0]
-    exporter = plugins.load("exporters", step.word)
-    family = plugins.load("models", case.model.family)
+    exporter = plugins.exporter(step.word)
+    family = plugins.family_of(case.model)
     traced, unseen = traced_shapes(case)
     job = ExportJob(
         model=case.model,
         family=family,
-        module=loaded_module(case.model.family, Frozen(case.model)),
+        module=loaded_module(Frozen(case.model)),
         signature=family.signature(case.model, case.shape),
         example=next(stream(case, "timing", [traced])).feeds,
         unseen=next(stream(case, "timing", [unseen])).feeds,
@@ -94,22 +94,24 @@ def _export(case: Case, written: Step, folder: Path) -> Mapping[str, Any]:
 
 def _apply(case: Case, at: int, written: Step, source: _Source, folder: Path) -> Mapping[str, Any]:
     step = case.path[at]
-    apply = plugins.load("passes", step.word)
+    chosen = plugins.pass_(step.word)
     entry = source.entry
     before = artifact_of(entry)
     job = PassJob(
         artifact=before,
         source=entry.folder,
-        options=resolved(apply, step, source.host),
-        host=source.host,
-        calibration=partial(calibration_feeds, case) if step_calibrates(step) else no_calibration,
+        signature=plugins.family_of(case.model).signature(case.model, case.shape),
+        shape=shape_in_key(case, chosen),
+        options=resolved(chosen, step, source.host),
+        host=host_in_key(source.host, chosen),
+        calibration=partial(calibration_feeds, case) if chosen.CALIBRATES else no_calibration,
     )
-    facts = apply.apply(job, folder)
+    facts = chosen.apply(job, folder)
     return {
-        "kind": apply.PRODUCES,
+        "kind": chosen.PRODUCES,
         "steps": [asdict(s) for s in (*before.steps, written)],
-        "precision": apply.PRECISION or before.precision,
+        "precision": facts.get("precision", chosen.PRECISION or before.precision),
         "facts": {**before.facts, **facts},
-        "packages": {**before.packages, **plugins.versions(apply.REQUIRES)},
+        "packages": {**before.packages, **plugins.versions(chosen.REQUIRES)},
         "build_seconds_before": before.build_seconds,
     }

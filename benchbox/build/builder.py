@@ -24,10 +24,10 @@ def handlers() -> Mapping[str, Handler]:
 
 
 def _serve_artifact(message: Message) -> Mapping[str, Any]:
-    host = Host(frozenset(message["cpu_features"]))
+    host = Host.of(message["host"])
     with _scratch():
         case, folder = Case.of(message["case"]), Path(message["folder"])
-        _fetch(case.model)
+        _fetch(case.model.at(folder))
         entry = build_artifact(case, Cache(Path(message["cache"])), host, folder)
     return {"key": entry.key}
 
@@ -37,7 +37,7 @@ def _serve_reference(message: Message) -> Mapping[str, Any]:
     store = Cache(Path(message["cache"]))
     with _scratch():
         folder = Path(message["folder"])
-        _fetch(case.model)
+        _fetch(case.model.at(folder))
         entry = build_reference(case, message["samples"], store, message["directions"], folder)
     return {"key": entry.key}
 

@@ -199,7 +199,8 @@ def clear(folder: Path) -> Sizes:
     before = size(folder)
     for key in sorted({path.name for name in ("entries", "building") for path in (folder / name).glob("*")}):
         _remove(folder, key)
-    shutil.rmtree(folder / "compiled", ignore_errors=True)
+    for name in ("compiled", "runtimes"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     left = size(folder)
     return Sizes(before.artifacts - left.artifacts, before.bytes - left.bytes)
 

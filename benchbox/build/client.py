@@ -40,7 +40,7 @@ class Builder:
     def artifact(self, case: Case) -> Entry:
         """The artifact's entry, from the cache or built now."""
         found = self._cache.find(artifact_keys(case, self._host, self._folder)[-1])
-        return found or self._ask("artifact", case, {"cpu_features": sorted(self._host.cpu_features)})
+        return found or self._ask("artifact", case, {"host": self._host.plain()})
 
     def _ask(self, verb: str, case: Case, content: Mapping[str, Any]) -> Entry:
         if self._child is None:

@@ -38,11 +38,13 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SECONDS_TO_END = 5.0
 
 # The child loads this very package by its place, so that a foreign interpreter needs no installation of
-# benchbox and sees none of our site-packages.
+# benchbox and sees none of our site-packages. In our own interpreter it finds what its parent finds, behind what
+# it finds itself: a plug-in of another package is there too, and nothing takes the place of a runtime.
 _BOOT = """
 import importlib, importlib.util as u, sys
-package, role, reader, writer, limit = sys.argv[1:]
+package, role, reader, writer, limit, *beside = sys.argv[1:]
 sys.path[:] = [p for p in sys.path if p]
+sys.path += [p for p in beside if p not in sys.path]
 spec = u.spec_from_file_location("benchbox", package + "/__init__.py", submodule_search_locations=[package])
 sys.modules["benchbox"] = module = u.module_from_spec(spec)
 spec.loader.exec_module(module)
@@ -78,6 +80,7 @@ class Child:
             str(child_reads),
             str(child_writes),
             str(limits.address_space_bytes or 0),
+            *([] if limits.python else filter(None, sys.path)),
         ]
         try:
             self._process = subprocess.Popen(

@@ -18,7 +18,7 @@ from benchbox.machine import clock, environment, memory
 from benchbox.machine.child import Handler, Message
 from benchbox.numerics import arrays, attention, gradient, parity
 from benchbox.numerics.gradient import GRADIENT
-from benchbox.plugins.contract import Evidence, Session, SessionJob
+from benchbox.plugins.contract import BackendPlugin, Evidence, Session, SessionJob
 from benchbox.schema.asked import Backend, Case, Threads, Tolerance
 from benchbox.schema.seen import Artifact, Attention, Block, OutputParity
 from benchbox.schema.tensors import Array, Feeds, Outputs
@@ -39,7 +39,7 @@ def handlers() -> Mapping[str, Handler]:
 
 def check(message: Message) -> Mapping[str, Any]:
     """Raises Unavailable where the backend cannot run here; else says its providers and versions."""
-    plugin = plugins.load("backends", message["word"])
+    plugin = plugins.backend(message["word"])
     plugins.require(plugin)
     if message.get("backend"):
         given = message["backend"]
@@ -68,7 +68,7 @@ class Worker:
         self._case = Case.of(message["case"])
         self._artifact = Artifact.of(message["artifact"])
         self._reference = Path(message["reference"])
-        plugin = plugins.load("backends", self._case.backend.word)
+        plugin = plugins.backend(self._case.backend.word)
         feeds = arrays.load(self._reference / "timing.npz")
         watch = clock.Stopwatch.start()
         self._session = plugin.open(self._job(message, plugin))
@@ -112,7 +112,7 @@ class Worker:
 
     def verify(self, message: Message) -> Mapping[str, Any]:
         """Parity against the stored reference outputs at each of its shapes, and nodes by provider."""
-        plugin = plugins.load("backends", self._case.backend.word)
+        plugin = plugins.backend(self._case.backend.word)
         options = plugins.options(plugin, self._case.backend.options)
         precision = plugin.precision(options, self._artifact)
         gate = parity.Gate(
@@ -126,13 +126,13 @@ class Worker:
         judged = replace(judged, attention=seen.attention)
         return {"parity": asdict(judged), "placement": dict(self._session.placement())}
 
-    def _job(self, message: Message, plugin: Any) -> SessionJob:
+    def _job(self, message: Message, plugin: BackendPlugin) -> SessionJob:
         case = self._case
         return SessionJob(
             artifact=self._artifact,
             folder=Path(message["folder"]),
             model=case.model,
-            family=plugins.load("models", case.model.family),
+            family=plugins.family_of(case.model),
             backend=case.backend,
             options=plugins.options(plugin, case.backend.options),
             shape=case.shape,
@@ -157,7 +157,7 @@ class Worker:
         )
 
     def _compare(self, shapes: list[Mapping[str, int]]) -> Compared:
-        family = plugins.load("models", self._case.model.family)
+        family = plugins.family_of(self._case.model)
         by_shape: dict[str, tuple[Mapping[str, int], list[tuple[Outputs, Outputs]]]] = {}
         shares: dict[str, list[tuple[float, int]]] = {}
         reasons: list[str] = []
@@ -195,9 +195,9 @@ class Worker:
     def _evidence(self, stored: Stored, candidate: Outputs) -> Evidence:
         """What the task's metrics are made of; what the reference was rolled out to, the candidate is too."""
         rolled: Outputs = {}
-        if stored.rolled:
-            family = plugins.load("models", self._case.model.family)
-            rolled = family.rollout(self._case.model, self._session.run, stored.feeds)
+        rollout = plugins.family_of(self._case.model).rollout
+        if stored.rolled and rollout is not None:
+            rolled = rollout(self._case.model, self._session.run, stored.feeds)
         return Evidence(
             feeds=stored.feeds,
             reference={**stored.outputs, **stored.rolled},

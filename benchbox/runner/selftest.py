@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from benchbox.machine import clock, environment
 from benchbox.measure import rounds
 from benchbox.numerics import stats
 from benchbox.numerics.stats import Interval, Verdict
+from benchbox.plugins.backends import synthetic
 from benchbox.results import timings as comparison
 from benchbox.schema.asked import Backend, Case, Dataset, MeasurePlan, Model, ParityPlan, Stage, Step, Threads
 from benchbox.schema.seen import Artifact, Measurement
@@ -205,10 +207,9 @@ def _disturbed(measurements: Sequence[Measurement]) -> float:
 
 def _runtime() -> str:
     """A real one where it is installed."""
-    plugin = plugins.load("backends", "synthetic")
     case = _case("onnxruntime", 0.0, 0)
     try:
-        plugin.check(case.backend, plugins.options(plugin, case.backend.options))
+        synthetic.check(case.backend, synthetic.Options(**case.backend.options))
     except Unavailable:
         return "numpy"
     return "onnxruntime"
@@ -220,10 +221,9 @@ def _cases(runtime: str) -> list[Case]:
 
 
 def _case(runtime: str, slower_by: float, copy: int) -> Case:
-    plugin = plugins.load("backends", "synthetic")
     backend = Backend(
         word="synthetic",
-        providers=plugin.DEFAULT_PROVIDERS,
+        providers=synthetic.DEFAULT_PROVIDERS,
         threads=Threads(intra_op=environment.usable_cores()),
         options={"runtime": runtime, "slower_by": slower_by, "copy": copy},
     )
@@ -233,14 +233,15 @@ def _case(runtime: str, slower_by: float, copy: int) -> Case:
         model=Model(name="synthetic", family=family, source="", task=""),
         path=(Step("synthetic"),),
         backend=backend,
-        shape={"batch": plugin.ROWS},
+        shape={"batch": synthetic.ROWS},
         dataset=Dataset("random"),
     )
 
 
 def _ready(case: Case, folder: Path) -> rounds.Ready:
     """No file but the feeds: the network is made where it runs."""
-    np.savez(folder / "timing.npz", **plugins.load("backends", "synthetic").feeds())
+    feeds: Any = synthetic.feeds()
+    np.savez(folder / "timing.npz", **feeds)
     artifact = Artifact(
         key="",
         kind="synthetic",

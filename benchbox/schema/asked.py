@@ -62,7 +62,9 @@ class Lora:
 
 @dataclass(frozen=True)
 class Model:
-    """Which module is measured: a family's file name, where its weights are from, what was overridden.
+    """Which module is measured: the family that knows it, where its weights are from, what was overridden.
+
+    `family` is a plug-in's word, or the path of a file of the suite's.
 
     `lora` are the adapters that are attached to it, in the order in which they are merged. `attention` makes
     it give its attention over the image beside its outputs.
@@ -88,7 +90,8 @@ class Model:
         """The model for who opens its files: local paths that a suite in this folder wrote, absolute."""
         lora = tuple(replace(adapter, source=located(adapter.source, folder)) for adapter in self.lora)
         config = _located(self.config, folder)
-        return replace(self, source=located(self.source, folder), lora=lora, config=config)
+        family, source = located(self.family, folder), located(self.source, folder)
+        return replace(self, family=family, source=source, lora=lora, config=config)
 
 
 @dataclass(frozen=True)

@@ -204,9 +204,22 @@ class Record:
 
 @dataclass(frozen=True)
 class Host:
-    """What a pass may decide its defaults by: the features of the CPU as /proc/cpuinfo names them."""
+    """What an artifact may depend on: the CPU's features as /proc/cpuinfo names them; of the GPU that CUDA uses
+    first its name, its compute capability (`9.0`) and the driver's version, None where there is none."""
 
     cpu_features: frozenset[str]
+    gpu: str | None = None
+    compute_capability: str | None = None
+    driver: str | None = None
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Host:
+        """The inverse of `plain`."""
+        return cls(**{**value, "cpu_features": frozenset(value["cpu_features"])})
+
+    def plain(self) -> dict[str, Any]:
+        """Its traits as JSON has them."""
+        return {**vars(self), "cpu_features": sorted(self.cpu_features)}
 
     @property
     def has_vnni(self) -> bool:

@@ -131,7 +131,7 @@ def _runtime_of(module: Any, word: str, fields: Mapping[str, Any], info: Validat
 
 def _known_fields(module: Any, own: Mapping[str, Any]) -> None:
     """Unknown options are told from generic fields too, so that `provider` finds `providers`."""
-    names = [f.name for f in dataclasses.fields(module.Options)] if hasattr(module, "Options") else []
+    names = [] if module.Options is None else [f.name for f in dataclasses.fields(module.Options)]
     details = unknown_keys(own, [*names, *GENERIC], what="option")
     if details:
         refuse(*details)

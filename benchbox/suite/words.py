@@ -13,18 +13,23 @@ from pydantic import TypeAdapter, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from benchbox import plugins
+from benchbox.errors import UsageError
 from benchbox.schema import paths as local
 from benchbox.suite.check import UNKNOWN_KEY, again, custom, cut, refuse, unknown_keys, wrong
 from benchbox.suite.source import kind, printable
 
 
 def plugin(family: plugins.Kind, word: Any, *, what: str) -> Any:
-    """The plug-in of that word; the error names the words that exist and the nearest one."""
+    """The plug-in of that word; the error names the words that exist and the nearest one, or the package whose
+    plug-in cannot be used."""
     if not isinstance(word, str):
         raise custom(f"should be a word, not {kind(word)}. Allowed: {', '.join(plugins.names(family))}.")
-    if word not in plugins.names(family):
+    if not plugins.exists(family, word):
         raise custom(plugins.unknown(cut(word), plugins.names(family), what=what))
-    return plugins.load(family, word)
+    try:
+        return plugins.load(family, word)
+    except UsageError as error:
+        raise custom(str(error)) from error
 
 
 @cache
@@ -35,8 +40,8 @@ def adapter(options: type) -> TypeAdapter[Any]:
 
 def options(module: Any, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """What of `given` differs from the plug-in's defaults, validated, as plain values."""
-    fields = dataclasses.fields(module.Options) if hasattr(module, "Options") else ()
-    if not fields:
+    fields = () if module.Options is None else dataclasses.fields(module.Options)
+    if module.Options is None or not fields:
         details = [
             wrong(f"unknown option: {cut(key)!r}. There are none.", key, of=UNKNOWN_KEY) for key in given
         ]
