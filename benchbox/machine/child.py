@@ -38,8 +38,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SECONDS_TO_END = 5.0
 
 # The child loads this very package by its place, so that a foreign interpreter needs no installation of
-# benchbox and sees none of our site-packages. In our own interpreter it finds what its parent finds, behind what
-# it finds itself: a plug-in of another package is there too, and nothing takes the place of a runtime.
+# benchbox and sees none of our site-packages. In our own interpreter it finds what its parent finds, behind
+# what it finds itself: a plug-in of another package is there too, and nothing takes the place of a runtime.
 _BOOT = """
 import importlib, importlib.util as u, sys
 package, role, reader, writer, limit, *beside = sys.argv[1:]

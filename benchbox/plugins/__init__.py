@@ -144,7 +144,8 @@ def usable(kind: Kind) -> tuple[str, ...]:
 def problem(kind: Kind, word: str) -> str:
     """Why a plug-in of another package cannot be used, with the package's name; empty where it can."""
     try:
-        load(kind, word)
+        if word not in own(kind):
+            load(kind, word)
     except UsageError as error:
         return str(error)
     return ""
@@ -173,6 +174,13 @@ def summary(kind: Kind, word: str) -> str:
     """The first line of the plug-in's docstring, read without importing a plug-in of ours."""
     file, *_ = _source(kind, word)
     return sources.outline(file).docstring.partition("\n")[0]
+
+
+def requires(kind: Kind, word: str) -> tuple[str, ...]:
+    """The plug-in's REQUIRES, read without importing a plug-in of ours: a reporter takes half a second."""
+    if word in own(kind):
+        return tuple(sources.outline(folder(kind) / f"{word}.py").constants["REQUIRES"])
+    return load(kind, word).REQUIRES
 
 
 @cache

@@ -2,15 +2,15 @@
 the suite.
 
 The classes below are the contract. The loader hands out an instance of one of them for each module: what the
-module defines replaces the default, and what the contract does not declare is the module's own affair. What is
-declared without a value, and each function that is abstract, a plug-in must have.
+module defines replaces the default, and what the contract does not declare is the module's own affair. What
+is declared without a value, and each function that is abstract, a plug-in must have.
 
 Packages are imported inside the functions that need them, so that a plug-in is known, and listed, where they
 are missing. The first line of the module's docstring is what `benchbox list` shows.
 
-A plug-in lies in one of our folders, or is brought by another package through an entry point (`benchbox.models`,
-`benchbox.passes` ...: the name is the word, the value the module). A family may also be a file of the suite's
-(`family: ./my_family.py`), under `trust_remote_code: true`: see `Family`.
+A plug-in lies in one of our folders, or is brought by another package through an entry point
+(`benchbox.models`, `benchbox.passes` ...: the name is the word, the value the module). A family may also be a
+file of the suite's (`family: ./my_family.py`), under `trust_remote_code: true`: see `Family`.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Plugin:
     """Import names of the packages that it needs; a missing one makes its cases `skipped`."""
 
     Options: type | None = None
-    """A frozen dataclass of the standard library whose fields are what the suite may write under the word; its
-    `__post_init__` raises ValueError for what a type cannot say. None: there is nothing to write."""
+    """A frozen dataclass of the standard library whose fields are what the suite may write under the word;
+    its `__post_init__` raises ValueError for what a type cannot say. None: there is nothing to write."""
 
 
 class Family(Plugin):
@@ -212,8 +212,8 @@ class PassJob:
     """What a pass works on: `source` is the folder of the artifact before it.
 
     `signature` has the names, types and axes of the graph. `host` and `shape` hold what the pass says it
-    DEPENDS_ON, and what is in its key all the same: the features of the CPU, by which defaults were chosen, and
-    the sizes that are fixed in the graph.
+    DEPENDS_ON, and what is in its key all the same: the features of the CPU, by which defaults were chosen,
+    and the sizes that are fixed in the graph.
 
     `calibration(batch)` streams feeds of that batch size, for as many samples as are asked for:
     `calibration(samples=64, batch=1)` yields 64 feeds, one at a time. It is there for a pass that says
@@ -243,9 +243,9 @@ class Pass(Plugin):
     """Whether it takes feeds to calibrate with; the dataset is then part of the artifact's key."""
 
     DEPENDS_ON: tuple[Trait, ...] = ()
-    """What an artifact of it holds good for alone: `("gpu", "driver")` for an engine that is built for one GPU
-    and its driver, `("shape",)` for one that is built for the sizes of the case. It is part of the key then, and
-    in the job; what is not named here is neither."""
+    """What an artifact of it holds good for alone: `("gpu", "driver")` for an engine that is built for one
+    GPU and its driver, `("shape",)` for one that is built for the sizes of the case. It is part of the key
+    then, and in the job; what is not named here is neither."""
 
     def resolve(self, options: Any, host: Host) -> Any:  # noqa: ARG002  # the contract's form
         """The options with every default that depends on the machine filled in; these are hashed."""
@@ -297,8 +297,8 @@ class BackendPlugin(Plugin):
     """What the suite may write under `providers`."""
 
     PROGRAMS: tuple[str, ...] = ()
-    """Programs that `check` looks for (a compiler). What it said is remembered until they, its packages or the
-    driver change."""
+    """Programs that `check` looks for (a compiler). What it said is remembered until they, its packages or
+    the driver change."""
 
     MAY_REQUIRE: tuple[str, ...] = ()
     """Import names of packages that `check` looks for where an option asks for them."""

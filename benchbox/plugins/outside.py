@@ -117,7 +117,8 @@ def _named(error: Exception, name: str, origin: str) -> BenchboxError:
 
 
 def differing(name: str, function: Any, declared: Callable[..., Any]) -> str:
-    """How the parameters of a function differ from those that the contract declares; empty where they do not."""
+    """How the parameters of a function differ from those that the contract declares; empty where they do
+    not."""
     if not callable(function):
         return f"{name} is no function"
     wanted = list(inspect.signature(declared).parameters)[1:]

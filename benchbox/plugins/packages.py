@@ -1,4 +1,5 @@
-"""Packages that plug-ins REQUIRE: whether they are here, in which version, and what to type where they are not.
+"""Packages that plug-ins REQUIRE: whether they are here, in which version, and what to type where they are
+not.
 
 Asked of the metadata that packages leave when they are installed: none is imported.
 """
@@ -32,12 +33,17 @@ def required_by(model: Model) -> tuple[str, ...]:
 
 def missing(plugin: Plugin) -> tuple[str, ...]:
     """The packages of `REQUIRES` that cannot be imported here, found without importing them."""
-    return tuple(name for name in plugin.REQUIRES if not _is_here(name))
+    return _absent(plugin.REQUIRES)
 
 
 def require(plugin: Plugin, more: Sequence[str] = ()) -> None:
     """Raises Unavailable, with what to type, where a package is missing: the plug-in's, or one `more`."""
-    absent = (*missing(plugin), *(name for name in more if not _is_here(name)))
+    require_all((*plugin.REQUIRES, *more))
+
+
+def require_all(names: Sequence[str]) -> None:
+    """Raises Unavailable, with what to type, where one of these packages is missing."""
+    absent = _absent(names)
     if absent:
         raise Unavailable(f"needs {', '.join(absent)}", install_hint(absent))
 
@@ -71,7 +77,7 @@ def installed(names: Sequence[str]) -> dict[str, list[str | int]]:
 @cache
 def _version(import_name: str) -> str | None:
     """That of the distribution which brings it: most are called as what is imported."""
-    if not _is_here(import_name):
+    if _absent([import_name]):
         return None
     for name in _names(import_name):
         try:
@@ -82,8 +88,8 @@ def _version(import_name: str) -> str | None:
     return importlib.metadata.version(owners[0]) if owners else None
 
 
-def _is_here(import_name: str) -> bool:
-    return importlib.util.find_spec(import_name) is not None
+def _absent(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if importlib.util.find_spec(name) is None)
 
 
 def _names(import_name: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Python files read without being run: what they define, what they import, one hash for all of it.
 
 What a plug-in makes is decided by its own file and by the files that it imports, and by no other: so that is
-what its keys hold. Imports are followed through the syntax tree, those inside functions too, with the packages
-they lie in, whose `__init__` runs as well; what only a type checker reads is not followed.
+what its keys hold. Imports are followed through the syntax tree, those inside functions too, with the
+packages they lie in, whose `__init__` runs as well; what only a type checker reads is not followed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 BENCHBOX = Path(__file__).parents[1]
 
-# Where following stops: what passes between plug-ins and the rest, in form and not in content. Words and values
-# (schema, errors), the contract and the loader; and the machine, which tells what is and makes nothing. Who
-# changes there what is built (a default, an option) changes a value that is in the key itself.
+# Where following stops: what passes between plug-ins and the rest, in form and not in content. Words and
+# values (schema, errors), the contract and the loader; and the machine, which tells what is and makes
+# nothing. Who changes there what is built (a default, an option) changes a value that is in the key itself.
 _INTERFACE = (
     "__init__.py",
     "errors.py",
@@ -137,7 +137,8 @@ def _parsed(content: bytes) -> ast.Module:
 
 @cache
 def _written_imports(content: bytes) -> tuple[tuple[int, str], ...]:
-    """Each import as (leading dots, dotted name); of `from a import b` both `a` and `a.b`, if it is a module."""
+    """Each import as (leading dots, dotted name); of `from a import b` both `a` and `a.b`, if it is a
+    module."""
     return tuple(_imports_below(_parsed(content)))
 
 

@@ -2,8 +2,8 @@
 
 <cache>/runtimes/<question>.json    the answer, and all that it depends on
 
-An answer counts while all of that is as it was: the packages that the backend may look at, the interpreter, the
-GPU and its driver, the programs that it looks for, and the backend's own source.
+An answer counts while all of that is as it was: the packages that the backend may look at, the interpreter,
+the GPU and its driver, the programs that it looks for, and the backend's own source.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ _VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "CXX")
 
 @dataclass(frozen=True)
 class Question:
-    """What a runtime is asked: its providers, and of a backend of a suite whether it can run as it is written."""
+    """What a runtime is asked: its providers, and of a backend of a suite whether it can run as it is
+    written."""
 
     word: str
     backend: Backend | None = None
@@ -38,7 +39,7 @@ class Question:
     @property
     def key(self) -> str:
         """The same for the same question."""
-        return digest([self.word, self.backend])[:16]
+        return digest([self.word, self.backend])
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,6 @@ class Answers:
     def _depends_on(self, question: Question) -> Mapping[str, Any]:
         plugin = plugins.backend(question.word)
         return {
-            "word": question.word,
-            "backend": None if question.backend is None else asdict(question.backend),
             "source": plugins.source_digest("backends", question.word),
             "packages": packages.installed((*plugin.REQUIRES, *plugin.MAY_REQUIRE)),
             "python": [sys.executable, sys.version],

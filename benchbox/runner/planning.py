@@ -13,6 +13,7 @@ from benchbox.errors import StageError, Unavailable
 from benchbox.machine import environment
 from benchbox.machine.child import Child, Limits
 from benchbox.machine.doctor import Finding
+from benchbox.plugins import packages
 from benchbox.plugins.contract import Plugin
 from benchbox.runner.answers import Answer, Answers, Question
 from benchbox.schema.asked import Backend, Case, Suite, digest
@@ -34,8 +35,8 @@ class Planned:
 class Capability:
     """A plug-in, and whether it can run here; `providers` only for backends.
 
-    `origin` is the package that brings it, with its version, or `benchbox`; `hides` are packages that bring one
-    of the same name, which does not count.
+    `origin` is the package that brings it, with its version, or `benchbox`; `hides` are packages that bring
+    one of the same name, which does not count.
     """
 
     kind: plugins.Kind
@@ -74,8 +75,8 @@ def baselines(cases: Sequence[Case]) -> frozenset[str]:
 
 
 def capabilities(*kinds: plugins.Kind) -> tuple[Capability, ...]:
-    """Every plug-in of some kinds, or of all; backends are asked for their providers, in a process of their own,
-    where what they said before does not count any more."""
+    """Every plug-in of some kinds, or of all; backends are asked for their providers, in a process of their
+    own, where what they said before does not count any more."""
     answers = Answers(default_folder(), environment.host())
     with Availability(Path(), answers) as availability:
         return tuple(
@@ -103,8 +104,8 @@ def name_clashes() -> tuple[Finding, ...]:
 class Availability:
     """Answers why a case cannot run here; a runtime is asked in a worker, once for each backend.
 
-    `folder` is that of the suite. What a runtime said before counts where `answers` are given; before a run it is
-    asked anew.
+    `folder` is that of the suite. What a runtime said before counts where `answers` are given; before a run
+    it is asked anew.
     """
 
     def __init__(self, folder: Path, answers: Answers | None = None) -> None:
@@ -134,8 +135,8 @@ class Availability:
         return self._answers[key]
 
     def _require_packages(self, case: Case) -> None:
-        """Raises Unavailable where a plug-in of the case lacks a package, StageError where its family is a file
-        that is none."""
+        """Raises Unavailable where a plug-in of the case lacks a package, StageError where its family is a
+        file that is none."""
         self._require(plugins.family_of(case.model.at(self._folder)), plugins.required_by(case.model))
         self._require(plugins.dataset(case.dataset.word))
         self._require(plugins.exporter(case.path[0].word))
@@ -144,10 +145,10 @@ class Availability:
 
     def _require(self, plugin: Plugin, more: tuple[str, ...] = ()) -> None:
         """Packages that are all here are looked for once: every case asks."""
-        packages = (*plugin.REQUIRES, *more)
-        if packages not in self._present:
-            plugins.require(plugin, more)
-            self._present.add(packages)
+        needed = (*plugin.REQUIRES, *more)
+        if needed not in self._present:
+            packages.require_all(needed)
+            self._present.add(needed)
 
     def _why_no_runtime(self, written: Backend) -> Unavailable | StageError | None:
         try:
@@ -241,7 +242,7 @@ def _capability(kind: plugins.Kind, word: str, availability: Availability) -> Ca
     if problem:
         return replace(known, reason=problem)
     try:
-        plugins.require(plugins.load(kind, word))
+        packages.require_all(plugins.requires(kind, word))
         providers = availability.providers(word) if kind == "backends" else ()
     except Unavailable as error:
         return replace(known, reason=error.reason, hint=error.hint)

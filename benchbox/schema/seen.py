@@ -204,8 +204,8 @@ class Record:
 
 @dataclass(frozen=True)
 class Host:
-    """What an artifact may depend on: the CPU's features as /proc/cpuinfo names them; of the GPU that CUDA uses
-    first its name, its compute capability (`9.0`) and the driver's version, None where there is none."""
+    """What an artifact may depend on: the CPU's features as /proc/cpuinfo names them; of the GPU that CUDA
+    uses first its name, its compute capability (`9.0`) and the driver's version, None where there is none."""
 
     cpu_features: frozenset[str]
     gpu: str | None = None

@@ -20,8 +20,8 @@ from benchbox.suite.source import kind, printable
 
 
 def plugin(family: plugins.Kind, word: Any, *, what: str) -> Any:
-    """The plug-in of that word; the error names the words that exist and the nearest one, or the package whose
-    plug-in cannot be used."""
+    """The plug-in of that word; the error names the words that exist and the nearest one, or the package
+    whose plug-in cannot be used."""
     if not isinstance(word, str):
         raise custom(f"should be a word, not {kind(word)}. Allowed: {', '.join(plugins.names(family))}.")
     if not plugins.exists(family, word):
