@@ -87,9 +87,9 @@ def load(kind: Kind, word: str) -> Plugin:
         module = importlib.import_module(
             f"benchbox.{_FOLDERS.get(kind, f'plugins/{kind}').replace('/', '.')}.{word}"
         )
-        return _seen_through(_CONTRACTS[kind], vars(module))
+        return seen_as(kind, vars(module))
     each = _of_another_package(kind, word)
-    return _checked(each, _CONTRACTS[kind], vars(each.imported()))
+    return _checked(each, kind, vars(each.imported()))
 
 
 def family(word: str) -> Family:
@@ -205,10 +205,10 @@ def options(plugin: Plugin, given: Mapping[str, Any]) -> Any:
 # --- Seen through the contract ---
 
 
-def _seen_through(contract: type[Plugin], defined: Mapping[str, Any]) -> Plugin:
-    """An instance with what is defined in place of the defaults; only what the contract knows is taken."""
-    view = contract()
-    vars(view).update({name: defined[name] for name in _declared(contract) if name in defined})
+def seen_as(kind: Kind, defined: Mapping[str, Any]) -> Plugin:
+    """The plug-in that these names make, in place of the contract's defaults; only its names are taken."""
+    view = _CONTRACTS[kind]()
+    vars(view).update({name: defined[name] for name in _declared(type(view)) if name in defined})
     return view
 
 
@@ -256,9 +256,10 @@ def _of_another_package(kind: Kind, word: str) -> outside.Brought:
     return found[0]
 
 
-def _checked(each: outside.Brought, contract: type[Plugin], defined: Mapping[str, Any]) -> Plugin:
+def _checked(each: outside.Brought, kind: Kind, defined: Mapping[str, Any]) -> Plugin:
     """The plug-in, whose errors are told with the package's name. Raises UsageError where it lacks something,
     or would be called with what it does not take."""
+    contract = _CONTRACTS[kind]
     absent = _missing_names(contract, defined)
     if absent:
         raise each.unusable(f"{each.module} defines no {', '.join(absent)}")
@@ -268,7 +269,7 @@ def _checked(each: outside.Brought, contract: type[Plugin], defined: Mapping[str
             if wrong:
                 raise each.unusable(wrong)
     tell = {n: outside.told(defined[n], n, each.origin) for n in _functions(contract) if defined.get(n)}
-    return _seen_through(contract, {**defined, **tell})
+    return seen_as(kind, {**defined, **tell})
 
 
 def _source(kind: Kind, word: str) -> tuple[Path, *tuple[sources.Root, ...]]:
@@ -293,7 +294,7 @@ def family_in(file: Path, model: Model | None = None) -> Family:
     if problem:
         raise StageError(f"{file.name} {problem}")
     functions = {name: _run_when_called(file, model, name) for name in outline.others & _functions(Family)}
-    return cast(Family, _seen_through(_CONTRACTS["models"], {**outline.constants, **functions}))
+    return cast(Family, seen_as("models", {**outline.constants, **functions}))
 
 
 def _why_no_family(outline: sources.Outline) -> str:

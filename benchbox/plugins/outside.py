@@ -33,7 +33,7 @@ class Brought:
     package: str
     version: str
     shares: frozenset[str]
-    """The top-level packages of everything that the distribution brings to benchbox."""
+    """The top-level modules that the distribution installs: what the plug-in shares with others of it."""
 
     @property
     def origin(self) -> str:
@@ -70,13 +70,13 @@ def brought(kind: str) -> tuple[Brought, ...]:
 
 def _brought(point: metadata.EntryPoint) -> Brought:
     dist = point.dist
-    points = [] if dist is None else [p for p in dist.entry_points if p.group.startswith("benchbox.")]
+    installed = [] if dist is None else [file.parts[0].removesuffix(".py") for file in dist.files or ()]
     return Brought(
         word=point.name,
         module=point.module,
         package="an unnamed package" if dist is None else dist.name,
         version="" if dist is None else dist.version,
-        shares=frozenset(p.module.partition(".")[0] for p in points),
+        shares=frozenset({point.module.partition(".")[0], *installed}),
     )
 
 

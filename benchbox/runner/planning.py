@@ -230,17 +230,18 @@ def _is_not_the_model_itself(case: Case) -> bool:
 
 
 def _capability(kind: plugins.Kind, word: str, availability: Availability) -> Capability:
+    problem = plugins.problem(kind, word)
     known = Capability(
         kind=kind,
         word=word,
-        summary=plugins.summary(kind, word),
+        summary="" if problem else plugins.summary(kind, word),
         available=False,
+        reason=problem,
         origin=plugins.origin(kind, word),
         hides=plugins.hidden_by(kind, word),
     )
-    problem = plugins.problem(kind, word)
     if problem:
-        return replace(known, reason=problem)
+        return known
     try:
         packages.require_all(plugins.requires(kind, word))
         providers = availability.providers(word) if kind == "backends" else ()

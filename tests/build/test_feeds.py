@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -121,6 +120,12 @@ def test_images_of_another_size_than_the_models_are_refused_with_the_file_that_s
     )
 
 
+def family_of_input(fed: Any, axes: tuple[int | str, ...]) -> Any:
+    """A family that feeds one array under the axes."""
+    signature = Signature((TensorSpec("x", "float32", axes),), ())
+    return plugins.seen_as("models", {"feeds": lambda *_: {"x": fed}, "signature": lambda *_: signature})
+
+
 @pytest.mark.parametrize(
     ("axes", "seen", "fits"),
     [
@@ -141,10 +146,7 @@ def test_an_input_is_as_long_as_its_axes_say_and_axes_without_a_size_are_of_any(
     axes: tuple[int | str, ...], seen: tuple[int, ...], fits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shape = {"batch": 2, "length": 5, "past": 7}
-    family = SimpleNamespace(
-        feeds=lambda *_: {"x": np.zeros(seen, np.float32)},
-        signature=lambda *_: Signature((TensorSpec("x", "float32", axes),), ()),
-    )
+    family = family_of_input(np.zeros(seen, np.float32), axes)
     monkeypatch.setattr(plugins, "load", lambda *_: family)
     case = cases.case("torch", shape=shape)
     if fits:
@@ -156,10 +158,7 @@ def test_an_input_is_as_long_as_its_axes_say_and_axes_without_a_size_are_of_any(
 def test_what_is_said_of_a_wrong_input_names_the_axes_that_have_no_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    family = SimpleNamespace(
-        feeds=lambda *_: {"x": np.zeros((2, 4), np.float32)},
-        signature=lambda *_: Signature((TensorSpec("x", "float32", ("batch", 3, "rows")),), ()),
-    )
+    family = family_of_input(np.zeros((2, 4), np.float32), ("batch", 3, "rows"))
     monkeypatch.setattr(plugins, "load", lambda *_: family)
     case = cases.case("torch", shape={"batch": 2})
     assert refusal(_feeds, case, [], case.shape) == "the input x is 2 x 4, and vit takes 2 x 3 x rows"

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 
 import cases
 import places
+from benchbox import plugins
 from benchbox.errors import StageError, Unavailable
 from benchbox.machine import clock
 from benchbox.machine.child import Child, Limits
@@ -226,13 +226,16 @@ def test_a_candidate_with_nan_is_judged_and_its_metrics_are_not_asked(tmp_path: 
         return {"top1_agreement": 1.0}
 
     good, bad = [[1.0, 2.0]], [[float("nan"), 2.0]]
-    found = compared(tmp_path, SimpleNamespace(metrics=metrics), (good, bad, None), (good, good, None))
+    found = compared(
+        tmp_path, plugins.seen_as("models", {"metrics": metrics}), (good, bad, None), (good, good, None)
+    )
     assert found.outputs[0].nan_count == 1
     assert found.metrics == {"top1_agreement": 1.0}
 
 
 def test_a_metric_that_is_not_finite_is_a_reason_and_no_metric(tmp_path: Path) -> None:
-    family = SimpleNamespace(metrics=lambda _model, _evidence: {"cross_entropy": float("inf"), "share": 0.5})
+    found_metrics = {"cross_entropy": float("inf"), "share": 0.5}
+    family = plugins.seen_as("models", {"metrics": lambda _model, _evidence: found_metrics})
     found = compared(tmp_path, family, ([[1.0]], [[1.0]], None))
     assert (found.metrics, found.reasons) == ({"share": 0.5}, ["cross_entropy is not finite"])
 
@@ -246,7 +249,9 @@ def test_accuracy_is_over_the_samples_that_have_a_label(tmp_path: Path) -> None:
         return {"accuracy": float((evidence.candidate["logits"].argmax(1) == evidence.labels).mean())}
 
     two, one = [[1.0, 2.0], [2.0, 1.0]], [[1.0, 2.0]]
-    found = compared(tmp_path, SimpleNamespace(metrics=metrics), (two, two, [1, 0]), (one, one, None))
+    found = compared(
+        tmp_path, plugins.seen_as("models", {"metrics": metrics}), (two, two, [1, 0]), (one, one, None)
+    )
     assert found.metrics == {"accuracy": 1.0}
 
 

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from dataclasses import dataclass, fields
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -872,11 +871,11 @@ class FakeOptions:
 
 
 def fake_pass(accepts, produces):
-    return SimpleNamespace(ACCEPTS=accepts, PRODUCES=produces, PRECISION=None, Options=FakeOptions)
+    return plugins.seen_as("passes", {"ACCEPTS": accepts, "PRODUCES": produces, "Options": FakeOptions})
 
 
 def test_a_word_without_options_says_that_there_are_none(monkeypatch):
-    plain = SimpleNamespace(ACCEPTS=("onnx",), PRODUCES="onnx", PRECISION=None)
+    plain = plugins.seen_as("passes", {"ACCEPTS": ("onnx",), "PRODUCES": "onnx"})
     fake_plugins(monkeypatch, {"passes": {"plain": plain}})
     said = message(changed("[onnx, fp16]", "[onnx, {plain: {a: 1}}]"))
     assert said.startswith("s.yaml:2:32: paths.1.1.plain.a: unknown option: 'a'. There are none.")
@@ -884,7 +883,7 @@ def test_a_word_without_options_says_that_there_are_none(monkeypatch):
 
 def test_each_family_takes_the_sizes_it_knows(monkeypatch):
     """`sequence_length` is for the text model, `image_size` for the image model, `batch` for both."""
-    text_family = SimpleNamespace(TASKS={"fill-mask": {"sequence_length": 128}})
+    text_family = plugins.seen_as("models", {"TASKS": {"fill-mask": {"sequence_length": 128}}})
     fake_plugins(monkeypatch, {"models": {"text": text_family}})
     models = "[{family: vit, source: a/vit}, {family: text, source: a/text}]"
     suite_text = changed("{family: vit, source: google/vit-base-patch16-224}", models).replace(
@@ -902,7 +901,8 @@ def test_each_family_takes_the_sizes_it_knows(monkeypatch):
 
 def test_kind_of_artifact_is_that_of_the_last_pass(monkeypatch):
     """A pass that produces an engine needs a backend that runs engines."""
-    backend = SimpleNamespace(ACCEPTS=("engine",), DEFAULT_PROVIDERS=("gpu",), KNOWN_PROVIDERS=("gpu",))
+    known = {"ACCEPTS": ("engine",), "DEFAULT_PROVIDERS": ("gpu",), "KNOWN_PROVIDERS": ("gpu",)}
+    backend = plugins.seen_as("backends", known)
     fake_plugins(
         monkeypatch, {"passes": {"engine": fake_pass(("onnx",), "engine")}, "backends": {"runner": backend}}
     )

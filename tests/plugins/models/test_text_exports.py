@@ -63,7 +63,7 @@ def test_a_graph_agrees_with_its_module_at_shapes_that_were_not_exported(
     entry = build_artifact(case, Cache(tmp_path), Host(frozenset()))
     padded = []
     for batch in stream(case, "parity", shapes):
-        module = loaded_module(model.family, Frozen(case.model))
+        module = loaded_module(Frozen(case.model))
         seen = run(entry.folder / "model.onnx", batch.feeds)
         expected = _run(module, list(seen), batch.feeds)
         assert max(float(np.abs(expected[name] - array).max()) for name, array in seen.items()) < 1e-4
