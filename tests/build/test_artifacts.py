@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import cases
-from benchbox.build import builder, cache
+from benchbox import plugins
+from benchbox.build import artifacts, cache
 from benchbox.build.artifacts import build_artifact
 from benchbox.build.cache import Cache
 from benchbox.build.feeds import calibration_feeds, no_calibration, parity_shapes, stream
@@ -21,6 +22,7 @@ from benchbox.build.reference import _run, _run_twice
 from benchbox.errors import StageError
 from benchbox.measure.rounds import Ready
 from benchbox.numerics import arrays
+from benchbox.plugins.contract import PassJob
 from benchbox.schema.asked import Case, Dataset, Lora, Model, Step
 from benchbox.schema.seen import Host
 
@@ -137,12 +139,104 @@ def test_what_all_plugins_build_with_is_in_every_key(monkeypatch: pytest.MonkeyP
     assert reference_key(INT8, 4) != reference
 
 
+L4 = replace(PLAIN, gpu="NVIDIA L4", compute_capability="8.9", driver="580.1")
+
+
+def test_no_key_of_a_cpu_artifact_knows_the_gpu() -> None:
+    for word in plugins.own("passes"):
+        case = cases.case("onnx", word)
+        assert keys(case, L4) == keys(case, PLAIN)
+
+
+class Fake:
+    """A pass of a test, in place of every other; `job` is what it was given."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, facts: dict[str, Any] | None = None, **has: Any
+    ) -> None:
+        self.facts = facts or {}
+        has = {"REQUIRES": (), "ACCEPTS": ("onnx",), "PRODUCES": "onnx", "apply": self.apply, **has}
+        view = plugins.seen_as("passes", has)
+        load = plugins.load
+        monkeypatch.setattr(
+            plugins, "load", lambda kind, word: view if kind == "passes" else load(kind, word)
+        )
+        monkeypatch.setattr(plugins, "source_digest", lambda kind, word: word)
+
+    def apply(self, job: PassJob, folder: Path) -> dict[str, Any]:
+        self.job = job
+        (folder / "model.onnx").write_bytes(b"")
+        return self.facts
+
+
+def test_what_a_pass_depends_on_is_in_its_key_and_in_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    Fake(monkeypatch, DEPENDS_ON=("gpu", "shape"))
+    before = keys(INT8, L4)
+    assert keys(INT8, replace(L4, driver="999", compute_capability="9.0")) == before
+    assert keys(INT8, replace(L4, gpu="NVIDIA H100"))[0] == before[0]
+    assert keys(INT8, replace(L4, gpu="NVIDIA H100"))[1] != before[1]
+    batch = cases.case("onnx", "int8_dynamic", batch=8)
+    assert keys(batch, L4)[0] == before[0]
+    assert keys(batch, L4)[1] != before[1]
+
+
+@pytest.mark.parametrize(
+    ("depends_on", "told", "shape"),
+    [
+        ((), PLAIN, {"image_size": 32}),
+        (("gpu", "driver"), replace(L4, compute_capability=None), {"image_size": 32}),
+        (
+            ("compute_capability", "shape"),
+            replace(PLAIN, compute_capability="8.9"),
+            {"batch": 1, "image_size": 32},
+        ),
+    ],
+)
+def test_a_pass_is_told_of_machine_and_sizes_what_its_key_holds(
+    depends_on: tuple[str, ...],
+    told: Host,
+    shape: dict[str, int],
+    own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = Fake(monkeypatch, DEPENDS_ON=depends_on)
+    build_artifact(INT8, Cache(own_cache), L4)
+    assert (fake.job.host, fake.job.shape) == (told, shape)
+    assert fake.job.signature == plugins.family("vit").signature(INT8.model, INT8.shape)
+
+
+@pytest.mark.parametrize(
+    ("declared", "facts", "precision"),
+    [
+        (None, {}, "fp32"),
+        ("fp16", {}, "fp16"),
+        ("fp16", {"precision": "int4"}, "int4"),
+        (None, {"precision": "bf16"}, "bf16"),
+    ],
+)
+def test_a_pass_may_say_its_precision_after_the_fact(
+    declared: str | None,
+    facts: dict[str, Any],
+    precision: str,
+    own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Fake(monkeypatch, facts, PRECISION=declared)
+    made = artifacts.artifact_of(build_artifact(INT8, Cache(own_cache), PLAIN))
+    assert made.precision == precision
+
+
+def test_what_is_told_of_a_machine_comes_back_the_same() -> None:
+    assert Host.of(L4.plain()) == L4
+    assert L4.plain()["cpu_features"] == ["avx2"]
+
+
 def test_a_model_with_adapters_depends_on_peft(monkeypatch: pytest.MonkeyPatch) -> None:
     adapted = replace(ONNX, model=replace(cases.MODEL, lora=(Lora("./a"),)))
     before = keys(adapted), keys(ONNX)
-    real = builder.plugins.versions
+    real = plugins.versions
     monkeypatch.setattr(
-        builder.plugins,
+        plugins,
         "versions",
         lambda names: {**real(names), **{n: "99" for n in names if n == "peft"}},
     )
@@ -159,9 +253,9 @@ def test_a_folder_that_cannot_be_read_is_a_reason_and_no_traceback() -> None:
 
 @pytest.mark.parametrize("word", ["onnx", "int8_dynamic"])
 def test_an_edited_plugin_builds_anew(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, original = keys(INT8), builder.plugins.source_digest
+    before, original = keys(INT8), plugins.source_digest
     monkeypatch.setattr(
-        builder.plugins,
+        plugins,
         "source_digest",
         lambda kind, name: "edited" if name == word else original(kind, name),
     )
@@ -289,8 +383,8 @@ def test_a_lost_artifact_in_the_middle_of_a_path_is_not_needed(
     last = artifact_keys(INT8, host)[-1]
     shutil.copytree(ready(INT8).folder, own_cache / "entries" / last, dirs_exist_ok=True)
     shutil.rmtree(own_cache / "entries" / artifact_keys(INT8, host)[0])
-    monkeypatch.setattr(builder, "_export", never)
-    monkeypatch.setattr(builder, "_apply", never)
+    monkeypatch.setattr(artifacts, "_export", never)
+    monkeypatch.setattr(artifacts, "_apply", never)
     assert build_artifact(INT8, store, host).key == last
 
 
