@@ -20,14 +20,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from benchbox.schema.asked import Backend, Model, Precision, Weights
 from benchbox.schema.seen import Artifact, Host
 from benchbox.schema.tensors import Array, Feeds, Forward, Outputs, Signature
-
-if TYPE_CHECKING:
-    from benchbox.results.runs import Runs
 
 Split = Literal["timing", "parity", "calibration"]
 Facts = Mapping[str, Any]
@@ -328,5 +325,6 @@ class Reporter(Plugin):
     """reporters/formats/: one form of report."""
 
     @abstractmethod
-    def write(self, runs: Runs, folder: Path) -> Sequence[Path]:
-        """Writes the report's files into `folder` and returns them."""
+    def write(self, runs: object, folder: Path) -> Sequence[Path]:
+        """Writes the report's files into `folder` and returns them. `runs` are the `Runs` of results/, a room
+        above this one."""
