@@ -8,13 +8,14 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchbox.errors import StoreError, first_line
 from benchbox.results import lines
+from benchbox.schema import wire
 from benchbox.schema.asked import SCHEMA_VERSION, digest
 from benchbox.schema.seen import Environment, Record
 
@@ -57,7 +58,7 @@ class RunFolder:
 
     def append(self, records: Sequence[Record]) -> None:
         """Appends the records in one write and fsyncs. Raises StoreError where the disk refuses."""
-        text = "".join(_dump(asdict(record)) + "\n" for record in records)
+        text = "".join(_dump(wire.encode(record)) + "\n" for record in records)
         path = self.folder / RECORDS
         try:
             with path.open("a", encoding="utf-8", errors="replace") as file:
@@ -76,12 +77,12 @@ def create(
 ) -> RunFolder:
     """A new run folder `results/<suite>-<time>-<short hash>/` with the suite and the environment in it."""
     stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%S")
-    short = digest([suite, asdict(environment), now.isoformat(), os.getpid()])[:6]
+    short = digest([suite, wire.encode(environment), now.isoformat(), os.getpid()])[:6]
     folder = results / f"{safe_name(name)}-{stamp}-{short}"
     try:
         folder.mkdir(parents=True)
         _write(folder / SUITE, suite)
-        _write(folder / ENVIRONMENT, asdict(environment))
+        _write(folder / ENVIRONMENT, wire.encode(environment))
         (folder / RECORDS).touch()
     except OSError as error:
         raise StoreError(f"cannot create {folder}: {error.strerror}") from error

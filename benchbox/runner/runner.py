@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from benchbox.runner.interrupt import Interrupt
 from benchbox.runner.observer import Observer, Silent
 from benchbox.runner.progress import progress_of
 from benchbox.runner.work import Records, Work
-from benchbox.schema import paths
+from benchbox.schema import paths, wire
 from benchbox.schema.asked import Suite
 from benchbox.schema.seen import Environment
 from benchbox.suite.load import from_source, load_suite
@@ -149,9 +149,9 @@ def _suite_file(suite: Suite, request: Request, results: Path) -> Mapping[str, A
         "file": paths.without_home(suite.file),
         "folder": paths.path_between(suite.folder, results.absolute()),
         "source": suite.source,
-        "request": asdict(request),
-        "measure": asdict(suite.measure),
-        "parity": asdict(suite.parity),
+        "request": wire.encode(request),
+        "measure": wire.encode(suite.measure),
+        "parity": wire.encode(suite.parity),
         "cases": [case.id for case in suite.cases],
     }
 
