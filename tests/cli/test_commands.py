@@ -105,7 +105,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "report.html").write_text("a report", encoding="utf-8")
         return [folder / "report.html"]
 
-    monkeypatch.setattr(frame, "write_reports", write_reports)
+    monkeypatch.setattr("benchbox.reporters.write.write_reports", write_reports)
 
 
 @pytest.fixture(autouse=True)

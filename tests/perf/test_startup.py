@@ -2,8 +2,9 @@
 
     pytest tests/perf/test_startup.py -m 'slow or not slow' -s
 
-On the machine where the bounds were set `--help` took 0.15 s, `list` and `doctor` 0.5 s, `plan` 0.6 s. Clocks
-differ, so what is bounded is the ratio to the CPU time of importing what the command line stands on.
+Clocks differ, and two cores that others use take twice as long: what is bounded is the ratio to the CPU time
+of importing what the command line stands on. Measured beside other work, in the same minutes: ground 0.44 s,
+`list` 1.2 s, `plan` 1.2 s, `doctor` 0.9 s, which before were 4.9, 4.1 and 5.0 s.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def cpu_seconds(*words: str, cache: Path) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "at_most"),
-    [(("--help",), 2), (("list",), 5), (("doctor",), 5), (("plan", "suites/vit.yaml"), 6)],
+    [(("--help",), 1.5), (("list",), 5), (("doctor",), 5), (("plan", "suites/vit.yaml"), 6)],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_a_look_costs_a_few_times_what_it_stands_on(
