@@ -1,10 +1,14 @@
-"""`models`: what is wrong with one is told with its place."""
+"""`models`: sizes that a model of one's own declares; what is wrong with one is told with its place."""
 
 # ruff: noqa: E501 - the messages of the tables are literals, one a line, as the user reads them
 
 from __future__ import annotations
 
-from suite_texts import each_is_told_with_its_place
+import pytest
+
+from benchbox.errors import SuiteError
+from benchbox.suite.load import from_source, parse_suite
+from suite_texts import each_is_told_with_its_place, message
 
 test_a_model_that_is_wrong_is_told_with_its_place = each_is_told_with_its_place({
     "unknown family": ("family: vit", "family: vti", "s.yaml:1:18: models.family: unknown model family: 'vti'. Did you mean 'vit'? Allowed: "),
@@ -21,3 +25,42 @@ test_a_model_that_is_wrong_is_told_with_its_place = each_is_told_with_its_place(
     "source with a NUL": ("google/vit-base-patch16-224", '"./a\\0b"', "s.yaml:1:31: models.source: './a\\x00b' does not exist"),
     "duplicate names": ("{family: vit, source: google/vit-base-patch16-224}", "[{family: vit, source: a/vit}, {family: vit, source: b/vit}]", "s.yaml:1:40: models.1: 'vit' is the name of models.0 already; give each model its own name"),
 })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "source", "weights"),
+    [("custom", "./net.py:net", "random"), ("onnx_file", "./net.onnx", "pretrained")],
+)
+def test_sizes_that_the_config_declares_are_sizes_of_the_suite(tmp_path, family, source, weights):
+    """With the declared one as their default, and no others."""
+    for name in ("net.py", "net.onnx"):
+        (tmp_path / name).touch()
+    text = f"""\
+models: {{family: {family}, source: {source}, config: {{sizes: {{tokens: [16, 11]}}}}}}
+paths: onnx
+backends: onnxruntime
+inputs: {{dataset: random, tokens: [16, 8]}}
+"""
+    read, default = (
+        parse_suite(given, str(tmp_path / "s.yaml"))
+        for given in (text, text.replace(", tokens: [16, 8]", ""))
+    )
+    assert [case.shape for case in read.cases] == [{"batch": 1, "tokens": 16}, {"batch": 1, "tokens": 8}]
+    assert [case.shape["tokens"] for case in default.cases] == [16]
+    assert (read.cases[0].model.source, read.cases[0].model.weights) == (source, weights)
+    assert read.cases[0].model.at(tmp_path).source == f"{tmp_path}/{source.removeprefix('./')}"
+    assert from_source(read.source, str(tmp_path / "s.yaml")) == read
+    with pytest.raises(SuiteError, match=r"inputs\.token: unknown size: 'token'\. Did you mean 'tokens'\?"):
+        parse_suite(text.replace("random, tokens", "random, token"), str(tmp_path / "s.yaml"))
+
+
+def test_a_family_that_keeps_no_attention_says_which_do() -> None:
+    text = """
+models: {family: swin, source: microsoft/swin-tiny-patch4-window7-224, attention: true}
+paths: [torch]
+backends: [pytorch]
+inputs: {dataset: sample_images}
+"""
+    said = message(text)
+    assert "models.attention: swin keeps no attention over an image" in said
+    assert "vit: image-classification" in said
