@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,8 +29,8 @@ def test_the_rest_of_the_processor_is_the_models_own(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_another_architecture_says_which_family_takes_it(tmp_path: Path) -> None:
-    model = small("bert-small").saved(tmp_path).model
-    vit: Any = small("vit").family
+    stored = small("bert-small").saved(tmp_path).but(family="vit", task="image-classification")
+    model, vit = stored.model, stored.family
     for ask in (vit.load, lambda model: vit.signature(model, {"batch": 1, "image_size": 32})):
         with pytest.raises(StageError) as caught:
             ask(model)

@@ -161,10 +161,12 @@ def test_static_scales_are_per_tensor_below_opset_13_and_the_facts_say_why(
 def test_scales_are_per_channel_where_the_operators_can_hold_them(
     tmp_path: Path, word: Any, opset: int, options: Any
 ) -> None:
+    """On a CPU that adds two products in 16 bits, those of dynamic quantization saturate a little."""
     facts, agreement = of_opset(word, opset, tmp_path, **options)
     assert facts["per_channel"] is True
     assert facts["chosen"].endswith("full range of 127, per channel")
-    assert agreement > 0.995
+    saturates = word is int8_dynamic and not environment.host().has_vnni
+    assert agreement > (0.99 if saturates else 0.995)
 
 
 def test_scales_per_channel_that_the_suite_asks_for_in_vain_are_an_error(tmp_path: Path) -> None:
