@@ -115,7 +115,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from benchbox import __version__
+        from benchbox.version import __version__
 
         typer.echo(__version__)
         raise typer.Exit

@@ -18,11 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-import benchbox
 from benchbox.machine import cgroup
 from benchbox.machine.cgroup import read_text
 from benchbox.machine.gpu import GPU_DISTURBING, first_gpu, gpu_in_use, throttles, visible_gpus
 from benchbox.schema.seen import Environment, Host, Noise
+from benchbox.version import __version__
 
 ROOT = Path("/")
 _KIB = 1024
@@ -108,7 +108,7 @@ def describe(root: Path = ROOT) -> Environment:
         gpus=gpus,
         driver=driver,
         git_commit=git_commit(Path(__file__).parents[2]),
-        benchbox=benchbox.__version__,
+        benchbox=__version__,
     )
 
 
