@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,25 +21,22 @@ from benchbox.build.feeds import (
 from benchbox.build.keys import artifact_keys, host_in_key, of_hub, resolved, shape_in_key
 from benchbox.plugins import hub
 from benchbox.plugins.contract import ExportJob, PassJob
+from benchbox.schema import wire
 from benchbox.schema.asked import Case, Step
 from benchbox.schema.seen import Artifact, Host
 
 
 def artifact_of(entry: Entry) -> Artifact:
     """The artifact that a cache entry holds."""
-    content = entry.content
-    return Artifact(
-        key=entry.key,
-        kind=content["kind"],
-        precision=content["precision"],
-        steps=tuple(Step(**step) for step in content["steps"]),
-        files=entry.files,
-        size_bytes=entry.size_bytes,
-        sha256=entry.sha256,
-        build_seconds=content["build_seconds_before"] + entry.build_seconds,
-        facts=content["facts"],
-        packages=content["packages"],
-    )
+    stored = {
+        **entry.content,
+        "key": entry.key,
+        "files": entry.files,
+        "size_bytes": entry.size_bytes,
+        "sha256": entry.sha256,
+        "build_seconds": entry.content["build_seconds_before"] + entry.build_seconds,
+    }
+    return wire.decode(stored, Artifact)
 
 
 def build_artifact(case: Case, store: Cache, host: Host, folder: Path = Path()) -> Entry:
@@ -84,7 +81,7 @@ def _export(case: Case, written: Step, folder: Path) -> Mapping[str, Any]:
     commits = {source: found for source, _ in of_hub(case.model) if (found := hub.commit(source))}
     return {
         "kind": exporter.PRODUCES,
-        "steps": [asdict(written)],
+        "steps": [wire.encode(written)],
         "precision": facts.get("precision", "fp32"),
         "facts": {**facts, **({"commits": commits} if commits else {})},
         "packages": plugins.versions((*exporter.REQUIRES, *family.REQUIRES)),
@@ -109,7 +106,7 @@ def _apply(case: Case, at: int, written: Step, source: _Source, folder: Path) ->
     facts = chosen.apply(job, folder)
     return {
         "kind": chosen.PRODUCES,
-        "steps": [asdict(s) for s in (*before.steps, written)],
+        "steps": [wire.encode(each) for each in (*before.steps, written)],
         "precision": facts.get("precision", chosen.PRECISION or before.precision),
         "facts": {**before.facts, **facts},
         "packages": {**before.packages, **plugins.versions(chosen.REQUIRES)},

@@ -18,6 +18,7 @@ from benchbox.build.feeds import Shape, dynamic_sizes
 from benchbox.errors import StageError, named_line
 from benchbox.plugins import hub, sources
 from benchbox.plugins.contract import Pass, Plugin
+from benchbox.schema import wire
 from benchbox.schema.asked import Case, Dataset, Model, Step, digest
 from benchbox.schema.seen import Host
 
@@ -93,7 +94,7 @@ def _told(chosen: Pass) -> tuple[str, ...]:
 
 def _traits(case: Case, host: Host, chosen: Pass) -> list[Any]:
     """What the pass says that its artifact depends on; of one that says nothing the key is as it was."""
-    known = {**host.plain(), "shape": dict(case.shape)}
+    known = {**wire.encode(host), "shape": dict(case.shape)}
     return [{trait: known[trait] for trait in chosen.DEPENDS_ON}] if chosen.DEPENDS_ON else []
 
 

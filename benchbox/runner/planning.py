@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchbox import plugins
 from benchbox.build.cache import Cache, default_folder
 from benchbox.build.keys import artifact_keys
-from benchbox.errors import StageError, Unavailable
-from benchbox.machine import environment
-from benchbox.machine.child import Child, Limits
+from benchbox.errors import CaseError, StageError, Unavailable
+from benchbox.machine.child import Limits, Process, ask_for
 from benchbox.machine.doctor import Finding
+from benchbox.machine.launcher import LOCAL, Launcher
+from benchbox.measure.answers import Checked
 from benchbox.plugins import packages
 from benchbox.plugins.contract import Plugin
 from benchbox.runner.answers import Answer, Answers, Question
 from benchbox.schema.asked import Backend, Case, Suite, digest
 from benchbox.schema.seen import Host
+
+# Of a worker that is only asked what it has.
+_LIMITS = Limits(timeout_seconds=120.0)
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,13 @@ class Capability:
     hides: tuple[str, ...] = ()
 
 
-def plan(suite: Suite, cache: Path | None = None) -> tuple[Planned, ...]:
+def plan(suite: Suite, cache: Path | None = None, launcher: Launcher = LOCAL) -> tuple[Planned, ...]:
     """The matrix of a suite, in its order. Nothing is built and nothing measured."""
     store = Cache(cache or default_folder())
-    host = environment.host()
+    host = launcher.machine.host()
     first = baselines(suite.cases)
     place = _Place(store, host, suite.folder)
-    with Availability(suite.folder, Answers(store.folder, host)) as availability:
+    with Availability(suite.folder, Answers(store.folder, host), launcher) as availability:
         return tuple(
             _planned(case, place, availability.why_not(case), case.id in first) for case in suite.cases
         )
@@ -77,7 +81,7 @@ def baselines(cases: Sequence[Case]) -> frozenset[str]:
 def capabilities(*kinds: plugins.Kind) -> tuple[Capability, ...]:
     """Every plug-in of some kinds, or of all; backends are asked for their providers, in a process of their
     own, where what they said before does not count any more."""
-    answers = Answers(default_folder(), environment.host())
+    answers = Answers(default_folder(), LOCAL.machine.host())
     with Availability(Path(), answers) as availability:
         return tuple(
             _capability(kind, word, availability)
@@ -108,11 +112,11 @@ class Availability:
     it is asked anew.
     """
 
-    def __init__(self, folder: Path, answers: Answers | None = None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, answers: Answers | None = None, launcher: Launcher = LOCAL) -> None:
+        self._folder, self._launcher = folder, launcher
         self._remembered = answers
-        self._answers: dict[str, Unavailable | StageError | None] = {}
-        self._children: dict[tuple[str, str | None], Child] = {}
+        self._answers: dict[str, CaseError | None] = {}
+        self._children: dict[tuple[str, str | None], Process] = {}
         self._present: set[tuple[str, ...]] = set()
 
     def __enter__(self) -> Availability:
@@ -122,12 +126,12 @@ class Availability:
         for child in self._children.values():
             child.kill()
 
-    def why_not(self, case: Case) -> Unavailable | StageError | None:
+    def why_not(self, case: Case) -> CaseError | None:
         """None where nothing is known to be in the way; a StageError where the runtime itself broke, or where
         the suite's own file is no family any more."""
         try:
             self._require_packages(case)
-        except (Unavailable, StageError) as error:
+        except CaseError as error:
             return error
         key = digest(case.backend)
         if key not in self._answers:
@@ -150,9 +154,9 @@ class Availability:
             packages.require_all(needed)
             self._present.add(needed)
 
-    def _why_no_runtime(self, written: Backend) -> Unavailable | StageError | None:
+    def _why_no_runtime(self, written: Backend) -> CaseError | None:
         try:
-            self._providers(written.word, written.at(self._folder))
+            self._providers(written.word, written.at(self._launcher.machine.path_there(self._folder)))
         except Unavailable as error:
             return _there(error, written.python)
         except StageError as error:
@@ -180,11 +184,10 @@ class Availability:
     def _ask(self, question: Question) -> Answer:
         backend = question.backend
         place = (question.word, backend.python if backend else None)
-        message = {"backend": asdict(backend)} if backend else {}
         try:
             if place not in self._children:
-                self._children[place] = Child("benchbox.measure.worker", Limits(place[1], None, 120.0))
-            said = self._children[place].ask("check", word=question.word, **message)
+                self._children[place] = self._launcher.worker(_LIMITS, place[1])
+            checked = ask_for(Checked, self._children[place], "check", word=question.word, backend=backend)
         except Unavailable as error:
             return Answer(unavailable=error)
         except StageError:
@@ -192,7 +195,7 @@ class Availability:
             if broken is not None:
                 broken.kill()
             raise
-        return Answer(tuple(said["providers"]))
+        return Answer(checked.providers)
 
 
 def _there(error: Unavailable, python: str | None) -> Unavailable:
@@ -211,12 +214,9 @@ class _Place:
     folder: Path
 
 
-def _planned(
-    case: Case, place: _Place, why_not: Unavailable | StageError | None, is_baseline: bool
-) -> Planned:
+def _planned(case: Case, place: _Place, why_not: CaseError | None, is_baseline: bool) -> Planned:
     if why_not is not None:
-        hint = why_not.hint if isinstance(why_not, Unavailable) else ""
-        return Planned(case, (False,) * len(case.path), why_not.reason, hint, is_baseline)
+        return Planned(case, (False,) * len(case.path), why_not.reason, why_not.hint, is_baseline)
     try:
         keys = artifact_keys(case, place.host, place.folder)
     except StageError as error:
@@ -245,8 +245,6 @@ def _capability(kind: plugins.Kind, word: str, availability: Availability) -> Ca
     try:
         packages.require_all(plugins.requires(kind, word))
         providers = availability.providers(word) if kind == "backends" else ()
-    except Unavailable as error:
+    except CaseError as error:
         return replace(known, reason=error.reason, hint=error.hint)
-    except StageError as error:
-        return replace(known, reason=error.reason)
     return replace(known, available=True, providers=providers)

@@ -18,14 +18,16 @@ import numpy as np
 
 from benchbox import plugins
 from benchbox.errors import StageError, Unavailable
-from benchbox.machine import clock, environment
+from benchbox.machine import clock
+from benchbox.machine.launcher import LOCAL, Launcher
 from benchbox.measure import rounds
 from benchbox.numerics import stats
 from benchbox.numerics.stats import Interval, Verdict
 from benchbox.plugins.backends import synthetic
 from benchbox.results import timings as comparison
+from benchbox.runner.records import Origin, measure_ready
 from benchbox.schema.asked import Backend, Case, Dataset, MeasurePlan, Model, ParityPlan, Stage, Step, Threads
-from benchbox.schema.seen import Artifact, Measurement
+from benchbox.schema.seen import Artifact, Measurement, Record
 
 # Of the plain case: six pairs, none of which may be told apart.
 COPIES = 4
@@ -86,18 +88,18 @@ class SelfTest:
         return self.false_alarms == 0
 
 
-def run(minutes: float = 1.5, say: Say = lambda _words, _share: None) -> SelfTest:
-    """Measures for about so many minutes. Raises StageError where a worker failed."""
+def run(minutes: float = 1.5, say: Say = lambda _words, _share: None, launcher: Launcher = LOCAL) -> SelfTest:
+    """Measures for about so many minutes, by workers of the launcher. Raises where one of them failed."""
     watch = clock.Stopwatch.start()
     runtime = _runtime()
     plan = plan_for(minutes * 60)
-    cases = _cases(runtime)
+    cases = _cases(runtime, launcher.machine.usable_cores())
     with tempfile.TemporaryDirectory(prefix="benchbox-selftest-") as folder:
         ready = [_ready(case, Path(folder)) for case in cases]
-        settings = rounds.Settings(plan, ParityPlan(), session="selftest", baseline=cases[0].id)
+        settings = rounds.Settings(plan, ParityPlan(), "selftest", cases[0].id, launcher=launcher)
         watcher = _Watcher(say, watch, minutes * 60)
-        measured = rounds.measure_together(ready, settings, watcher)
-    return judge(runtime, watch.seconds(), plan, [_measurement(measured[case.id]) for case in cases])
+        records = measure_ready(ready, settings, watcher, Origin(frozenset({cases[0].id})))
+    return judge(runtime, watch.seconds(), plan, [_measurement(record) for record in records])
 
 
 def plan_for(seconds: float) -> MeasurePlan:
@@ -207,7 +209,7 @@ def _disturbed(measurements: Sequence[Measurement]) -> float:
 
 def _runtime() -> str:
     """A real one where it is installed."""
-    case = _case("onnxruntime", 0.0, 0)
+    case = _case("onnxruntime", 0.0, copy=0)
     try:
         synthetic.check(case.backend, synthetic.Options(**case.backend.options))
     except Unavailable:
@@ -215,16 +217,16 @@ def _runtime() -> str:
     return "onnxruntime"
 
 
-def _cases(runtime: str) -> list[Case]:
-    copies = [_case(runtime, 0.0, copy) for copy in range(COPIES)]
-    return copies + [_case(runtime, share, 0) for share in SLOWER_BY]
+def _cases(runtime: str, threads: int) -> list[Case]:
+    copies = [_case(runtime, 0.0, copy, threads) for copy in range(COPIES)]
+    return copies + [_case(runtime, share, 0, threads) for share in SLOWER_BY]
 
 
-def _case(runtime: str, slower_by: float, copy: int) -> Case:
+def _case(runtime: str, slower_by: float, copy: int, threads: int = 1) -> Case:
     backend = Backend(
         word="synthetic",
         providers=synthetic.DEFAULT_PROVIDERS,
-        threads=Threads(intra_op=environment.usable_cores()),
+        threads=Threads(intra_op=threads),
         options={"runtime": runtime, "slower_by": slower_by, "copy": copy},
     )
     # A worker looks up the family for its metrics; none is computed, because there is no reference.
@@ -256,12 +258,13 @@ def _ready(case: Case, folder: Path) -> rounds.Ready:
     return rounds.Ready(case, artifact, folder, folder, nothing_to_verify, folder)
 
 
-def _measurement(measured: rounds.Measured) -> Measurement:
-    if measured.error is not None:
-        raise measured.error
-    if measured.measurement is None or not measured.measurement.replicates:
-        raise StageError("a worker of the self-test gave no measurement")
-    return measured.measurement
+def _measurement(record: Record) -> Measurement:
+    """Raises where there is none, as the case ended: a self-test needs all of them."""
+    if record.outcome == "skipped":
+        raise Unavailable(record.reason, record.hint)
+    if record.measurement is None:
+        raise StageError(record.reason, detail=record.detail, peak_memory_bytes=record.peak_memory_bytes)
+    return record.measurement
 
 
 @dataclass

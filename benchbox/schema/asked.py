@@ -81,11 +81,6 @@ class Model:
     lora: tuple[Lora, ...] = ()
     attention: bool = False
 
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Model:
-        """The inverse of `dataclasses.asdict`."""
-        return cls(**{**value, "lora": tuple(Lora(**adapter) for adapter in value.get("lora", ()))})
-
     def at(self, folder: Path) -> Model:
         """The model for who opens its files: local paths that a suite in this folder wrote, absolute."""
         lora = tuple(replace(adapter, source=located(adapter.source, folder)) for adapter in self.lora)
@@ -164,26 +159,6 @@ class Case:
     dataset: Dataset
     opset: int = 17
     dynamic_axes: bool = True
-
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Case:
-        """The inverse of `dataclasses.asdict`, for a worker that has no pydantic."""
-        backend = value["backend"]
-        return cls(
-            model=Model.of(value["model"]),
-            path=tuple(Step(**step) for step in value["path"]),
-            backend=Backend(
-                **{
-                    **backend,
-                    "providers": tuple(backend["providers"]),
-                    "threads": Threads(**backend["threads"]),
-                }
-            ),
-            shape=value["shape"],
-            dataset=Dataset(**value["dataset"]),
-            opset=value["opset"],
-            dynamic_axes=value["dynamic_axes"],
-        )
 
     def at(self, folder: Path) -> Case:
         """The case for who opens its files: local paths that a suite in this folder wrote, absolute.

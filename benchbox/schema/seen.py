@@ -33,11 +33,6 @@ class Artifact:
     facts: Mapping[str, Any] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Artifact:
-        """The inverse of `dataclasses.asdict`, for a worker that has no pydantic."""
-        return cls(**{**value, "steps": tuple(Step(**step) for step in value["steps"])})
-
 
 @dataclass(frozen=True)
 class OutputParity:
@@ -211,15 +206,6 @@ class Host:
     gpu: str | None = None
     compute_capability: str | None = None
     driver: str | None = None
-
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Host:
-        """The inverse of `plain`."""
-        return cls(**{**value, "cpu_features": frozenset(value["cpu_features"])})
-
-    def plain(self) -> dict[str, Any]:
-        """Its traits as JSON has them."""
-        return {**vars(self), "cpu_features": sorted(self.cpu_features)}
 
     @property
     def has_vnni(self) -> bool:

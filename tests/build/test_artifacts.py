@@ -23,6 +23,7 @@ from benchbox.errors import StageError
 from benchbox.measure.rounds import Ready
 from benchbox.numerics import arrays
 from benchbox.plugins.contract import PassJob
+from benchbox.schema import wire
 from benchbox.schema.asked import Case, Dataset, Lora, Model, Step
 from benchbox.schema.seen import Host
 
@@ -227,8 +228,8 @@ def test_a_pass_may_say_its_precision_after_the_fact(
 
 
 def test_what_is_told_of_a_machine_comes_back_the_same() -> None:
-    assert Host.of(L4.plain()) == L4
-    assert L4.plain()["cpu_features"] == ["avx2"]
+    assert wire.decode(wire.encode(L4), Host) == L4
+    assert wire.encode(L4)["cpu_features"] == ["avx2"]
 
 
 def test_a_model_with_adapters_depends_on_peft(monkeypatch: pytest.MonkeyPatch) -> None:

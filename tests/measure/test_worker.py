@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,11 @@ def open_(child: Child, made: Ready, **changes: Any) -> dict[str, Any]:
     return child.ask(
         "open",
         **{
-            "case": asdict(made.case),
-            "artifact": asdict(made.artifact),
-            "folder": str(made.folder),
-            "reference": str(made.reference),
-            "compiled": str(made.compiled),
+            "case": made.case,
+            "artifact": made.artifact,
+            "folder": made.folder,
+            "reference": made.reference,
+            "compiled": made.compiled,
             **changes,
         },
     )
@@ -64,7 +64,7 @@ def verify(child: Child, made: Ready) -> dict[str, Any]:
 def verified(child: Child, made: Ready) -> dict[str, Any]:
     return child.ask(
         "verify",
-        tolerances={name: asdict(t) for name, t in DEFAULT_TOLERANCES.items()},
+        tolerances=DEFAULT_TOLERANCES,
         noise_floor=0.0,
         samples=4,
         shapes=made.reference_content["shapes"],
@@ -81,7 +81,7 @@ def verify_against(made: Ready, folder: Path, change: Callable[[dict[str, Any]],
         np.savez(folder / f"parity-{index}.npz", **stored)
     child = Child("benchbox.measure.worker", Limits(timeout_seconds=60))
     try:
-        open_(child, made, reference=str(folder))
+        open_(child, made, reference=folder)
         return verify(child, made)
     finally:
         child.kill()
@@ -127,7 +127,7 @@ def test_opening_says_which_runtime_it_was_and_how_long_it_took(made: Ready) -> 
 
 
 def test_a_block_is_timed_calls_and_the_noise_beside_them(worker: Child) -> None:
-    block = worker.ask("block", round=7, block_seconds=0.01)["block"]
+    block = worker.ask("block", round=7, block_seconds=0.01)
     assert block["round"] == 7
     assert sum(block["latencies_ns"]) >= 9_000_000
     assert all(isinstance(ns, int) and ns > 0 for ns in [block["first_ns"], *block["latencies_ns"]])
@@ -271,14 +271,14 @@ def test_a_damaged_model_fails_and_says_so(made: Ready, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a model")
     child = Child("benchbox.measure.worker", Limits(timeout_seconds=60))
     with pytest.raises(StageError, match="InvalidProtobuf"):
-        open_(child, made, folder=str(tmp_path))
+        open_(child, made, folder=tmp_path)
     child.kill()
 
 
 def test_a_provider_that_is_not_there_is_unavailable(worker: Child) -> None:
     backend = replace(cases.case("onnx").backend, providers=("OpenVINOExecutionProvider",))
     with pytest.raises(Unavailable) as caught:
-        worker.ask("check", word="onnxruntime", backend=asdict(backend))
+        worker.ask("check", word="onnxruntime", backend=backend)
     assert caught.value.reason.startswith("OpenVINOExecutionProvider is not in onnxruntime ")
     assert caught.value.hint == "make an environment with onnxruntime-openvino and name it in `python:`"
 
