@@ -162,12 +162,12 @@ def test_a_slow_model_warms_up_one_call_at_a_time(monkeypatch: pytest.MonkeyPatc
     slow = Worker()
     slow._call = call
     warm = slow.warm_up({"at_most_seconds": 60.0, "block_seconds": 1e-7})
-    assert [(b["first_ns"], b["latencies_ns"]) for b in warm["blocks"]] == [
+    assert [(b.first_ns, b.latencies_ns) for b in warm.blocks] == [
         (3200, (2900,)),
         (2600, ()),
         (2500, ()),
     ]
-    assert warm["settled"]
+    assert warm.settled
 
 
 def test_memory_grows_from_idle_to_loaded_to_peak(worker: Child) -> None:
