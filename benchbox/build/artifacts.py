@@ -42,7 +42,7 @@ def artifact_of(entry: Entry) -> Artifact:
 def build_artifact(case: Case, store: Cache, host: Host, folder: Path = Path()) -> Entry:
     """The entry of the last step, made from the longest prefix of the path that is there."""
     keys = artifact_keys(case, host, folder)
-    here = case.at(folder)
+    here = case.located_from(folder)
     for index in range(len(keys) - 1, -1, -1):
         entry = store.find(keys[index])
         if entry is not None:

@@ -35,7 +35,7 @@ def _serve_artifact(message: Message) -> Built:
     host = wire.decode(message["host"], Host)
     with _scratch():
         case, folder = wire.decode(message["case"], Case), Path(message["folder"])
-        _fetch(case.model.at(folder))
+        _fetch(case.model.located_from(folder))
         entry = build_artifact(case, Cache(Path(message["cache"])), host, folder)
     return Built(entry.key)
 
@@ -45,7 +45,7 @@ def _serve_reference(message: Message) -> Built:
     store = Cache(Path(message["cache"]))
     with _scratch():
         folder = Path(message["folder"])
-        _fetch(case.model.at(folder))
+        _fetch(case.model.located_from(folder))
         entry = build_reference(case, message["samples"], store, message["directions"], folder)
     return Built(entry.key)
 

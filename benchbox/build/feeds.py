@@ -13,7 +13,7 @@ from benchbox.errors import StageError
 from benchbox.plugins import hub
 from benchbox.plugins.contract import Module, Sample, Split
 from benchbox.schema.asked import Case, Model, digest
-from benchbox.schema.tensors import Feeds, TensorSpec, length
+from benchbox.schema.tensors import Feeds, TensorSpec, axis_length
 
 Shape = Mapping[str, int]
 
@@ -96,7 +96,7 @@ def _feeds(case: Case, samples: Sequence[Sample], shape: Shape) -> Feeds:
 
 def _require_shape(model: Model, spec: TensorSpec, seen: Sequence[int], shape: Shape) -> None:
     """Raises StageError where an input is not of the size that the suite asks for and the report will say."""
-    wanted = tuple(length(axis, shape) for axis in spec.axes)
+    wanted = tuple(axis_length(axis, shape) for axis in spec.axes)
     if len(wanted) == len(seen) and all(w in (s, None) for w, s in zip(wanted, seen, strict=True)):
         return
     takes = [axis if size is None else size for axis, size in zip(spec.axes, wanted, strict=True)]

@@ -1,7 +1,7 @@
 """Content addresses: of what each step of a path makes, and of reference outputs.
 
 A key is made of the case as it was written, and of the bytes of the local files that it names; only where
-files are opened are their paths absolute (`case.at(folder)`, with the suite's folder).
+files are opened are their paths absolute (`case.located_from(folder)`, with the suite's folder).
 """
 
 from __future__ import annotations
@@ -110,13 +110,13 @@ def _calibration_inputs(case: Case, folder: Path) -> list[Any]:
 
 
 def _export_inputs(case: Case, folder: Path) -> list[Any]:
-    sizes = _fixed_sizes(case.at(folder))
+    sizes = _fixed_sizes(case.located_from(folder))
     return ["artifact", _model_inputs(case.model, folder), sizes, case.opset, case.dynamic_axes]
 
 
 def _model_inputs(model: Model, folder: Path) -> list[Any]:
     """Everything that decides a module: not its name, but the bytes of a folder, the commit at a hub."""
-    here = model.at(folder)
+    here = model.located_from(folder)
     family = plugins.family_of(here)
     return [
         replace(model, name=""),
@@ -140,7 +140,7 @@ def of_hub(model: Model) -> Iterator[tuple[str, str]]:
 
 def _dataset_inputs(dataset: Dataset, folder: Path) -> list[Any]:
     plugin = plugins.dataset(dataset.word)
-    content = plugin.fingerprint(plugins.options(plugin, dataset.at(folder).options))
+    content = plugin.fingerprint(plugins.options(plugin, dataset.located_from(folder).options))
     return [dataset, content, plugins.source_digest("datasets", dataset.word)]
 
 

@@ -28,7 +28,7 @@ def build_reference(
 ) -> Entry:
     """The entry with feeds and fp32 PyTorch outputs, and derivatives where they are asked for."""
     key = reference_key(case, samples, directions, folder)
-    return store.make(key, partial(_reference, case.at(folder), samples, directions))
+    return store.make(key, partial(_reference, case.located_from(folder), samples, directions))
 
 
 def _reference(case: Case, samples: int, directions: int, folder: Path) -> Mapping[str, Any]:

@@ -211,7 +211,7 @@ def _load(seat: _Seat, sitting: _Sitting) -> None:
     sitting.watcher.entered(ready.case, "load")
     launcher = sitting.settings.launcher
     there = launcher.machine.path_there
-    case = ready.case.at(there(sitting.settings.folder))
+    case = ready.case.located_from(there(sitting.settings.folder))
     limits = Limits(plan.memory_limit_bytes, plan.timeout_seconds)
     try:
         seat.child = launcher.worker(limits, case.backend.python)

@@ -1,7 +1,7 @@
 """A worker process: loads one artifact into one runtime, runs blocks, verifies, reports its memory.
 
 It holds the standard library, numpy and the runtime under test, nothing else: what else it imported
-would be in the numbers. It speaks to the conductor over a pipe (process.py).
+would be in the numbers. It speaks to who measures over a pipe (machine/child.py).
 """
 
 from __future__ import annotations
@@ -113,14 +113,14 @@ class Worker:
         plugin = plugins.backend(self._case.backend.word)
         options = plugins.options(plugin, self._case.backend.options)
         precision = plugin.precision(options, self._artifact)
-        gate = parity.Gate(
+        criteria = parity.Criteria(
             precision=precision,
             tolerance=wire.decode(message["tolerances"][precision], Tolerance),
             noise_floor=message["noise_floor"],
             samples=message["samples"],
         )
         seen = self._compare(message["shapes"])
-        judged = parity.judge(seen.outputs, seen.metrics, gate, seen.reasons, self._gradient_error())
+        judged = parity.judge(seen.outputs, seen.metrics, criteria, seen.reasons, self._gradient_error())
         judged = replace(judged, attention=seen.attention)
         return Verified(judged, self._session.placement())
 
@@ -168,7 +168,7 @@ class Worker:
                 reasons += [f"at {_label(shape)}: {text}" for text in wrong]
                 continue
             if self._case.model.attention:
-                maps = maps or attention.kept(stored.feeds, stored.outputs, candidate)
+                maps = maps or attention.kept_maps(stored.feeds, stored.outputs, candidate)
             by_shape.setdefault(str(shape), (shape, []))[1].append((stored.outputs, candidate))
             if all(parity.is_finite(output) for output in candidate.values()):  # else a metric means nothing
                 found = family.metrics(self._case.model, self._evidence(stored, candidate))
@@ -227,7 +227,9 @@ class Stored:
     def read(cls, path: Path) -> Stored:
         """The arrays of a `parity-<i>.npz`, told apart by what their names begin with."""
         stored = arrays.load(path)
-        feeds, outputs, rolled = (arrays.under(prefix, stored) for prefix in ("in:", "out:", "roll:"))
+        feeds, outputs, rolled = (
+            arrays.without_prefix(prefix, stored) for prefix in ("in:", "out:", "roll:")
+        )
         return cls(feeds, outputs, rolled, stored.get("labels"))
 
 

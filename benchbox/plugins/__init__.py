@@ -123,7 +123,7 @@ def reporter(word: str) -> Reporter:
 
 
 def family_of(model: Model) -> Family:
-    """The family of a model, whose paths are absolute (`model.at(folder)`).
+    """The family of a model, whose paths are absolute (`model.located_from(folder)`).
 
     One that is a file of the suite's is read here, and run when one of its functions is first called. Raises
     StageError where the file is not as `Family` says, and then where it is not trusted.

@@ -141,7 +141,9 @@ class Availability:
     def _require_packages(self, case: Case) -> None:
         """Raises Unavailable where a plug-in of the case lacks a package, StageError where its family is a
         file that is none."""
-        self._require(plugins.family_of(case.model.at(self._folder)), plugins.required_by(case.model))
+        self._require(
+            plugins.family_of(case.model.located_from(self._folder)), plugins.required_by(case.model)
+        )
         self._require(plugins.dataset(case.dataset.word))
         self._require(plugins.exporter(case.path[0].word))
         for step in case.path[1:]:
@@ -156,7 +158,9 @@ class Availability:
 
     def _why_no_runtime(self, written: Backend) -> CaseError | None:
         try:
-            self._providers(written.word, written.at(self._launcher.machine.path_there(self._folder)))
+            self._providers(
+                written.word, written.located_from(self._launcher.machine.path_there(self._folder))
+            )
         except Unavailable as error:
             return _there(error, written.python)
         except StageError as error:

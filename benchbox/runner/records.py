@@ -15,7 +15,7 @@ from benchbox.schema.seen import Artifact, Measurement, Record
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """Whose records they are: the ids of the baselines among its cases; the suite's file and what the command
     line set in it, none of which there is for cases that were made by hand."""
 
@@ -28,7 +28,7 @@ def measure_ready(
     ready: Sequence[rounds.Ready],
     settings: rounds.Settings,
     watcher: rounds.Watcher,
-    origin: Origin,
+    provenance: Provenance,
     wanted: Collection[str] | None = None,
 ) -> tuple[Record, ...]:
     """Measures cases that are built, side by side; the records of those that are `wanted` (None: of all).
@@ -41,25 +41,28 @@ def measure_ready(
     baseline = measured.get(settings.baseline)
     companion = baseline.measurement if baseline and settings.baseline not in ids else None
     return tuple(
-        record_of_measured(item, measured[item.case.id], origin, companion)
+        record_of_measured(item, measured[item.case.id], provenance, companion)
         for item in ready
         if item.case.id in ids and not _cut_short(measured[item.case.id], settings.plan.replicates)
     )
 
 
 def record_of_measured(
-    item: rounds.Ready, came_out: rounds.Measured, origin: Origin, companion: Measurement | None = None
+    item: rounds.Ready,
+    came_out: rounds.Measured,
+    provenance: Provenance,
+    companion: Measurement | None = None,
 ) -> Record:
     """The record of a case that was built, whether or not it could be measured then."""
     if came_out.error is not None or came_out.parity is None:
         error = came_out.error or StageError("the worker gave no parity")
-        return record_of_error(item.case, came_out.stage or "verify", error, origin, item.artifact)
+        return record_of_error(item.case, came_out.stage or "verify", error, provenance, item.artifact)
     return Record(
         case=item.case,
         outcome="ok" if came_out.parity.passed else "mismatch",
         recorded_at=_now(),
-        command=_command(item.case, origin),
-        is_baseline=item.case.id in origin.baselines,
+        command=_command(item.case, provenance),
+        is_baseline=item.case.id in provenance.baselines,
         reason="; ".join(came_out.parity.reasons),
         artifact=item.artifact,
         parity=came_out.parity,
@@ -69,15 +72,15 @@ def record_of_measured(
 
 
 def record_of_error(
-    case: Case, stage: Stage, error: CaseError, origin: Origin, artifact: Artifact | None = None
+    case: Case, stage: Stage, error: CaseError, provenance: Provenance, artifact: Artifact | None = None
 ) -> Record:
     """The record of a case that was skipped or failed, with everything that is known of it."""
     return Record(
         case=case,
         outcome=error.outcome,
         recorded_at=_now(),
-        command=_command(case, origin),
-        is_baseline=case.id in origin.baselines,
+        command=_command(case, provenance),
+        is_baseline=case.id in provenance.baselines,
         stage=stage,
         reason=paths.without_home(error.reason),
         hint=paths.without_home(error.hint),
@@ -95,12 +98,14 @@ def _cut_short(came_out: rounds.Measured, replicates: int) -> bool:
     return done == 0 or (came_out.measurement.stopped_by == "interrupt" and done < min(2, replicates))
 
 
-def _command(case: Case, origin: Origin) -> str:
+def _command(case: Case, provenance: Provenance) -> str:
     """What reproduces the row, where a suite's file does."""
-    if not origin.file:
+    if not provenance.file:
         return ""
-    sets = [part for text in origin.overrides for part in ("--set", text)]
-    return shlex.join(["benchbox", "run", paths.without_home(origin.file), *sets, "--only", f"id={case.id}"])
+    sets = [part for text in provenance.overrides for part in ("--set", text)]
+    return shlex.join(
+        ["benchbox", "run", paths.without_home(provenance.file), *sets, "--only", f"id={case.id}"]
+    )
 
 
 def _now() -> str:

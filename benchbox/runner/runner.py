@@ -81,7 +81,7 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
         before = None
     else:
         before = _reopen(Path(resume), here)
-        book = store.Run(before.folder)
+        book = store.RunFolder(before.folder)
     done = before.records if before else ()
     finished = {record.case.id for record in done}
     todo = [case for case in loaded.cases if case.id not in finished]
@@ -110,7 +110,7 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
     return Finished(kept, drawn, interrupt.asked and unfinished, problem, len(loaded.cases))
 
 
-def _keep(records: Records, book: store.Run, say: Observer) -> None:
+def _keep(records: Records, book: store.RunFolder, say: Observer) -> None:
     """On the disk first, and then said."""
     if records:
         book.append(records)
@@ -147,7 +147,7 @@ def _suite_file(suite: Suite, request: Request, results: Path) -> Mapping[str, A
     return {
         "name": suite.name,
         "file": paths.without_home(suite.file),
-        "folder": paths.way(suite.folder, results.absolute()),
+        "folder": paths.path_between(suite.folder, results.absolute()),
         "source": suite.source,
         "request": asdict(request),
         "measure": asdict(suite.measure),

@@ -24,8 +24,8 @@ from benchbox.measure import rounds
 from benchbox.numerics import stats
 from benchbox.numerics.stats import Interval, Verdict
 from benchbox.plugins.backends import synthetic
-from benchbox.results import timings as comparison
-from benchbox.runner.records import Origin, measure_ready
+from benchbox.results import timings
+from benchbox.runner.records import Provenance, measure_ready
 from benchbox.schema.asked import Backend, Case, Dataset, MeasurePlan, Model, ParityPlan, Stage, Step, Threads
 from benchbox.schema.seen import Artifact, Measurement, Record
 
@@ -46,7 +46,7 @@ Say = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Trial:
     """One case against another: the true ratio, the interval that was found, and its verdict."""
 
     truth: float
@@ -71,8 +71,8 @@ class SelfTest:
     seconds: float
     replicates: int
     latency_ns: float
-    same: tuple[Comparison, ...]
-    slower: tuple[Comparison, ...]
+    same: tuple[Trial, ...]
+    slower: tuple[Trial, ...]
     smallest: float | None
     disturbed: float
     margin: float
@@ -97,8 +97,8 @@ def run(minutes: float = 1.5, say: Say = lambda _words, _share: None, launcher: 
     with tempfile.TemporaryDirectory(prefix="benchbox-selftest-") as folder:
         ready = [_ready(case, Path(folder)) for case in cases]
         settings = rounds.Settings(plan, ParityPlan(), "selftest", cases[0].id, launcher=launcher)
-        watcher = _Watcher(say, watch, minutes * 60)
-        records = measure_ready(ready, settings, watcher, Origin(frozenset({cases[0].id})))
+        watcher = _TrialWatcher(say, watch, minutes * 60)
+        records = measure_ready(ready, settings, watcher, Provenance(frozenset({cases[0].id})))
     return judge(runtime, watch.seconds(), plan, [_measurement(record) for record in records])
 
 
@@ -114,21 +114,21 @@ def plan_for(seconds: float) -> MeasurePlan:
 
 def judge(runtime: str, seconds: float, plan: MeasurePlan, measurements: Sequence[Measurement]) -> SelfTest:
     """What the measurements say: copies of the plain case first, then those made slower."""
-    timings = comparison.flatten(measurements)
+    flat = timings.flatten(measurements)
     plain = list(combinations(range(COPIES), 2))
     slowed = [(COPIES + index, 0) for index in range(len(SLOWER_BY))]
     ours, theirs = np.array([*plain, *slowed], dtype=np.int64).T
     confidence = np.full(ours.size, plan.confidence)
-    bounds = zip(*comparison.ratios(timings, ours, theirs, confidence), strict=True)
+    bounds = zip(*timings.ratios(flat, ours, theirs, confidence), strict=True)
     truths = [1.0] * len(plain) + [1 + share for share in SLOWER_BY]
-    found = [_comparison(truth, bound, plan) for truth, bound in zip(truths, bounds, strict=True)]
+    found = [_trial(truth, bound, plan) for truth, bound in zip(truths, bounds, strict=True)]
     replicates = min(len(measurement.replicates) for measurement in measurements)
     same = tuple(found[: len(plain)])
     return SelfTest(
         runtime=runtime,
         seconds=seconds,
         replicates=replicates,
-        latency_ns=float(comparison.medians(timings, np.full(timings.cases, plan.confidence))[1][0]),
+        latency_ns=float(timings.medians(flat, np.full(flat.cases, plan.confidence))[1][0]),
         same=same,
         slower=tuple(found[len(plain) :]),
         smallest=smallest_provable([pair.interval for pair in same], replicates, plan),
@@ -196,10 +196,10 @@ def _more_time(found: SelfTest, wanted: float) -> str:
     return f"It would take about {math.ceil(minutes)} minutes a group of {COPIES + len(SLOWER_BY)} cases."
 
 
-def _comparison(truth: float, bound: tuple[float, float, float], plan: MeasurePlan) -> Comparison:
+def _trial(truth: float, bound: tuple[float, float, float], plan: MeasurePlan) -> Trial:
     low, point, high = (float(value) for value in bound)
     interval = None if math.isnan(low) else Interval(low, point, high)
-    return Comparison(truth, interval, stats.verdict(interval, plan.margin))
+    return Trial(truth, interval, stats.verdict(interval, plan.margin))
 
 
 def _disturbed(measurements: Sequence[Measurement]) -> float:
@@ -268,7 +268,7 @@ def _measurement(record: Record) -> Measurement:
 
 
 @dataclass
-class _Watcher:
+class _TrialWatcher:
     """Passes on how far it is; a self-test is short, and Ctrl-C ends it at once."""
 
     say: Say

@@ -22,8 +22,8 @@ from benchbox.measure import rounds
 from benchbox.runner import planning
 from benchbox.runner.interrupt import Interrupt
 from benchbox.runner.observer import Observer
-from benchbox.runner.progress import Time, Watcher
-from benchbox.runner.records import Origin, measure_ready, record_of_error
+from benchbox.runner.progress import RunWatcher, Time
+from benchbox.runner.records import Provenance, measure_ready, record_of_error
 from benchbox.schema.asked import Case, Stage, Suite
 from benchbox.schema.seen import Record
 
@@ -55,7 +55,7 @@ class Work:
         """Of every case that is left, model by model: its artifacts are built, then its groups measured."""
         runnable = yield from self._skip_what_cannot_run(todo)
         left = {case.id for case in todo}
-        companions = [c for c in self.suite.cases if c.id in self._origin.baselines and c.id not in left]
+        companions = [c for c in self.suite.cases if c.id in self._provenance.baselines and c.id not in left]
         for cases in grouped(runnable, key=lambda case: str(case.model)):
             groups = {case.group for case in cases}
             extra = [case for case in companions if case.group in groups]
@@ -68,9 +68,9 @@ class Work:
                     yield from self._measure(group, wanted)
 
     @cached_property
-    def _origin(self) -> Origin:
+    def _provenance(self) -> Provenance:
         """Of the whole suite, for each case is asked whether it is a baseline."""
-        return Origin(planning.baselines(self.suite.cases), self.suite.file, self.overrides)
+        return Provenance(planning.baselines(self.suite.cases), self.suite.file, self.overrides)
 
     def _skip_what_cannot_run(self, cases: Sequence[Case]) -> Generator[Records, None, list[Case]]:
         """Yields the records of those, returns the others."""
@@ -86,7 +86,7 @@ class Work:
 
     def _dropped(self, case: Case, stage: Stage, error: CaseError) -> Records:
         self.time.cases_waiting -= 1
-        return [record_of_error(case, stage, error, self._origin)]
+        return [record_of_error(case, stage, error, self._provenance)]
 
     def _build(self, cases: Sequence[Case], wanted: set[str]) -> Generator[Records, None, list[rounds.Ready]]:
         """Yields the records of those that could not be built, returns the others.
@@ -127,14 +127,14 @@ class Work:
 
     def _measure(self, group: Sequence[rounds.Ready], wanted: set[str]) -> Iterator[Records]:
         """The records of a group, as much of which sits together as fits into memory."""
-        baseline = next((item for item in group if item.case.id in self._origin.baselines), None)
-        watcher = Watcher(self.say, self.interrupt, self.time)
+        baseline = next((item for item in group if item.case.id in self._provenance.baselines), None)
+        watcher = RunWatcher(self.say, self.interrupt, self.time)
         for sitting in rounds.sittings(group, baseline, self._memory_budget_bytes()):
             if self.interrupt.asked:
                 return
             self.time.began(len(sitting), sum(item.case.id in wanted for item in sitting))
             settings = self._settings(baseline)
-            records = measure_ready(sitting, settings, watcher, self._origin, wanted)
+            records = measure_ready(sitting, settings, watcher, self._provenance, wanted)
             self.time.group_ended(len(sitting))
             yield records
             wanted = wanted - {record.case.id for record in records}

@@ -42,7 +42,7 @@ class Step:
     word: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def at(self, folder: Path) -> Step:
+    def located_from(self, folder: Path) -> Step:
         """The step with its local paths made absolute."""
         return replace(self, options=_located(self.options, folder))
 
@@ -81,7 +81,7 @@ class Model:
     lora: tuple[Lora, ...] = ()
     attention: bool = False
 
-    def at(self, folder: Path) -> Model:
+    def located_from(self, folder: Path) -> Model:
         """The model for who opens its files: local paths that a suite in this folder wrote, absolute."""
         lora = tuple(replace(adapter, source=located(adapter.source, folder)) for adapter in self.lora)
         config = _located(self.config, folder)
@@ -96,7 +96,7 @@ class Dataset:
     word: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def at(self, folder: Path) -> Dataset:
+    def located_from(self, folder: Path) -> Dataset:
         """The dataset with its local paths made absolute."""
         return replace(self, options=_located(self.options, folder))
 
@@ -125,7 +125,7 @@ class Backend:
     provider_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     python: str | None = None
 
-    def at(self, folder: Path) -> Backend:
+    def located_from(self, folder: Path) -> Backend:
         """The backend with its local paths, and that of its interpreter, made absolute."""
         return replace(
             self,
@@ -160,17 +160,17 @@ class Case:
     opset: int = 17
     dynamic_axes: bool = True
 
-    def at(self, folder: Path) -> Case:
+    def located_from(self, folder: Path) -> Case:
         """The case for who opens its files: local paths that a suite in this folder wrote, absolute.
 
         It has another id: what is recorded, and what a key is made of, is the case as it was written.
         """
         return replace(
             self,
-            model=self.model.at(folder),
-            path=tuple(step.at(folder) for step in self.path),
-            backend=self.backend.at(folder),
-            dataset=self.dataset.at(folder),
+            model=self.model.located_from(folder),
+            path=tuple(step.located_from(folder) for step in self.path),
+            backend=self.backend.located_from(folder),
+            dataset=self.dataset.located_from(folder),
         )
 
     @property

@@ -27,9 +27,9 @@ from benchbox.schema.asked import (
 from benchbox.suite.check import (
     Between,
     Form,
-    again,
     custom,
-    cut,
+    cut_text,
+    errors_below,
     refuse,
     wrong,
 )
@@ -79,7 +79,7 @@ def _loras(data: Any, info: ValidationInfo) -> tuple[Lora, ...]:
                 {"source": item} if isinstance(item, str) else item, context=info.context
             )
         except ValidationError as error:
-            details += again(error, *place)
+            details += errors_below(error, *place)
             continue
         found.append(Lora(form.source, form.weight))
     if details:
@@ -131,7 +131,7 @@ def read_model(data: Any, info: ValidationInfo) -> Model:
     word, family = _family(form, folder)
     task = next(iter(family.TASKS)) if form.task is None else form.task
     if task not in family.TASKS:
-        refuse(wrong(plugins.unknown(cut(task), list(family.TASKS), what="task"), "task"))
+        refuse(wrong(plugins.unknown(cut_text(task), list(family.TASKS), what="task"), "task"))
     if form.attention and task not in family.ATTENTION:
         refuse(wrong(_no_attention(form.family, task), "attention"))
     name = form.name or clean_name(local.located(form.source, folder).rpartition("/")[2])
@@ -150,7 +150,7 @@ def read_model(data: Any, info: ValidationInfo) -> Model:
 def sizes_of(model: Model, folder: Path) -> dict[str, int]:
     """The sizes that the model's inputs have beside `batch`, and their defaults: those of its task, and those
     that its source or its `config` declares. Raises ValueError where what it declares is wrong."""
-    here = model.at(folder)
+    here = model.located_from(folder)
     family = plugins.family_of(here)
     declared = {name: default for name, (default, _) in family.sizes(here).items()}
     return {**family.TASKS[model.task], **declared}

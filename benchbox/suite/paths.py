@@ -16,8 +16,8 @@ from benchbox.schema.asked import (
     Step,
 )
 from benchbox.suite.check import (
-    again,
     custom,
+    errors_below,
     refuse,
     wrong,
 )
@@ -44,7 +44,7 @@ def read_path(data: Any, info: ValidationInfo) -> tuple[Step, ...]:
             if produced is not None and index > 0:
                 _accepts(module, step, steps[-1], produced)
         except ValidationError as error:
-            details += again(error, index)
+            details += errors_below(error, index)
             produced = None
             continue
         except PydanticCustomError as error:

@@ -13,13 +13,13 @@ from benchbox.errors import CaseError, ChildDied, StageError, Unavailable
 from benchbox.machine import clock
 from benchbox.measure import rounds
 from benchbox.measure.rounds import Measured, Ready, Settings
-from benchbox.runner.records import Origin, measure_ready, record_of_error
+from benchbox.runner.records import Provenance, measure_ready, record_of_error
 from benchbox.schema.asked import MeasurePlan, ParityPlan
 from benchbox.schema.seen import Measurement, Record
 from full_record import FULL, NOW
 
 BASE, OTHER = cases.case("onnx"), cases.unfused()
-ORIGIN = Origin(frozenset({BASE.id}), "~/suites/tiny.yaml", ("measure.budget=1 s",))
+PROVENANCE = Provenance(frozenset({BASE.id}), "~/suites/tiny.yaml", ("measure.budget=1 s",))
 COMMAND = "benchbox run '~/suites/tiny.yaml' --set 'measure.budget=1 s' --only id="
 assert FULL.measurement is not None
 assert FULL.artifact is not None
@@ -44,7 +44,7 @@ def records(
     monkeypatch.setattr(rounds, "measure_together", lambda *_: came_out)
     ready = [Ready(case, ARTIFACT, Path(), Path(), {}, Path()) for case in (BASE, OTHER)]
     settings = Settings(MeasurePlan(), ParityPlan(), "s", BASE.id)
-    return measure_ready(ready, settings, None, ORIGIN, wanted)  # type: ignore[arg-type]  # nobody watches
+    return measure_ready(ready, settings, None, PROVENANCE, wanted)  # type: ignore[arg-type]  # nobody watches
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def records(
     ],
 )
 def test_an_error_becomes_a_record_with_all_that_it_knows(error: CaseError, expected: dict[str, Any]) -> None:
-    assert record_of_error(OTHER, "build", error, ORIGIN, ARTIFACT) == Record(
+    assert record_of_error(OTHER, "build", error, PROVENANCE, ARTIFACT) == Record(
         case=OTHER,
         recorded_at="2026-11-21T02:03:04+00:00",
         command=f"{COMMAND}{OTHER.id}",
@@ -79,13 +79,13 @@ def test_an_error_becomes_a_record_with_all_that_it_knows(error: CaseError, expe
 def test_no_record_names_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", "/home/alice")
     error = StageError("no /home/alice/x", detail="in /home/alice/y")
-    record = record_of_error(OTHER, "load", error, Origin(file="/home/alice/s.yaml"))
+    record = record_of_error(OTHER, "load", error, Provenance(file="/home/alice/s.yaml"))
     assert (record.reason, record.detail) == ("no ~/x", "in ~/y")
     assert record.command == f"benchbox run '~/s.yaml' --only id={OTHER.id}"
 
 
 def test_a_case_that_no_suite_asked_for_has_no_command() -> None:
-    assert record_of_error(OTHER, "load", StageError("x"), Origin()).command == ""
+    assert record_of_error(OTHER, "load", StageError("x"), Provenance()).command == ""
 
 
 def test_a_measured_case_is_ok_or_a_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:

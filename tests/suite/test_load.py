@@ -319,7 +319,7 @@ def test_relative_paths_start_at_the_suite(tmp_path, monkeypatch):
     assert (case.model.source, case.model.name) == ("./model", "model")
     assert case.dataset == Dataset("imagefolder", {"root": "./images"})
     assert case.backend.python == "./env/python"
-    here = case.at(loaded.folder)
+    here = case.located_from(loaded.folder)
     assert here.model.source == str(tmp_path / "model")
     assert here.dataset == Dataset("imagefolder", {"root": str(tmp_path / "images")})
     assert here.backend.python == str(tmp_path / "env" / "python")
@@ -943,7 +943,7 @@ def test_option_that_begins_with_a_dot_is_a_path(monkeypatch, tmp_path):
     file.write_text(changed("fp16", "fake: {folder: ./adapter}"))
     step = load_suite(file).cases[1].path[1]
     assert step.options == {"folder": "./adapter"}
-    assert step.at(tmp_path).options == {"folder": str(tmp_path / "adapter")}
+    assert step.located_from(tmp_path).options == {"folder": str(tmp_path / "adapter")}
 
 
 # --- Selection ---
