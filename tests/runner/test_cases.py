@@ -55,11 +55,11 @@ def test_cases_become_records_and_nothing_is_written(
         observer=notes,
     )
     assert list(tmp_path.iterdir()) == []
-    outcomes = {record.case: (record.outcome, record.stage, record.is_baseline) for record in found}
+    outcomes = {record.case.id: (record.outcome, record.stage, record.is_baseline) for record in found}
     assert outcomes == {
-        CASE: ("ok", None, True),
-        ABSENT: ("skipped", "plan", False),
-        cases.unfused(): ("ok", None, False),
+        CASE.id: ("ok", None, True),
+        ABSENT.id: ("skipped", "plan", False),
+        cases.unfused().id: ("ok", None, False),
     }
     base, other = (record.measurement for record in found if record.outcome == "ok")
     assert base is not None
