@@ -12,6 +12,8 @@ import pytest
 
 import cases
 from benchbox.errors import StageError, Unavailable
+from benchbox.machine.child import Limits
+from benchbox.machine.launcher import Local
 from benchbox.plugins import packages
 from benchbox.runner import answers, planning
 from benchbox.runner.answers import Answer, Answers, Question
@@ -124,12 +126,9 @@ class FakeChild:
 
     asked = 0
 
-    def __init__(self, *_: Any) -> None:
-        pass
-
     def ask(self, verb: str, **content: Any) -> dict[str, Any]:
-        FakeChild.asked += 1
-        if content["backend"]["options"].get("compile"):
+        self.asked += 1
+        if content["backend"].options.get("compile"):
             raise StageError("it broke")
         return {"providers": ["cpu"], "versions": {}}
 
@@ -137,33 +136,37 @@ class FakeChild:
         pass
 
 
-@pytest.fixture
-def child(monkeypatch: pytest.MonkeyPatch) -> type[FakeChild]:
-    FakeChild.asked = 0
-    monkeypatch.setattr(planning, "Child", FakeChild)
-    return FakeChild
+class FakeLauncher(Local):
+    """Whichever worker is wanted, it is the same one."""
+
+    def __init__(self, child: FakeChild) -> None:
+        self.child = child
+
+    def worker(self, limits: Limits, python: str | None = None) -> FakeChild:
+        return self.child
 
 
-def why(case: Any, remembered: Answers | None) -> Any:
-    with planning.Availability(Path(), remembered) as availability:
+def why(case: Any, remembered: Answers | None, child: FakeChild) -> Any:
+    with planning.Availability(Path(), remembered, FakeLauncher(child)) as availability:
         return availability.why_not(case)
 
 
-def test_a_runtime_is_asked_once_and_before_a_run_anew(child: type[FakeChild], tmp_path: Path) -> None:
-    case = cases.case("torch")
+def test_a_runtime_is_asked_once_and_before_a_run_anew(tmp_path: Path) -> None:
+    child, case = FakeChild(), cases.case("torch")
     for _ in range(2):
-        assert why(case, Answers(tmp_path, HOST)) is None
+        assert why(case, Answers(tmp_path, HOST), child) is None
     assert child.asked == 1
     for _ in range(2):
-        assert why(case, None) is None
+        assert why(case, None, child) is None
     assert child.asked == 3
 
 
-def test_what_broke_and_what_is_elsewhere_is_not_remembered(child: type[FakeChild], tmp_path: Path) -> None:
+def test_what_broke_and_what_is_elsewhere_is_not_remembered(tmp_path: Path) -> None:
+    child = FakeChild()
     broken = cases.case("torch", options={"compile": True})
     foreign = cases.case("torch")
     foreign = replace(foreign, backend=replace(foreign.backend, python="/another/python"))
     for _ in range(2):
-        assert str(why(broken, Answers(tmp_path, HOST))) == "it broke"
-        assert why(foreign, Answers(tmp_path, HOST)) is None
+        assert str(why(broken, Answers(tmp_path, HOST), child)) == "it broke"
+        assert why(foreign, Answers(tmp_path, HOST), child) is None
     assert child.asked == 4
