@@ -11,17 +11,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchbox.version import __version__
+
 if TYPE_CHECKING:
     from benchbox.results.runs import load_results
+    from benchbox.runner.cases import measure_cases
     from benchbox.runner.runner import run
     from benchbox.suite.load import load_suite
 
-__version__ = "0.1.0"
-__all__ = ["__version__", "load_results", "load_suite", "run"]
+__all__ = ["__version__", "load_results", "load_suite", "measure_cases", "run"]
 
 _HOME = {
     "load_results": "benchbox.results.runs",
     "load_suite": "benchbox.suite.load",
+    "measure_cases": "benchbox.runner.cases",
     "run": "benchbox.runner.runner",
 }
 

@@ -4,14 +4,17 @@ BenchboxError                 what happened, where, what exists, what to type ne
 |-- UsageError                the command line or the suite is wrong: exit code 2
 |   |-- SuiteError            the suite: file, line, column, field, allowed, nearest match
 |   `-- StoreError            a results folder that cannot be read, or written
-|-- Unavailable               cannot run here: the case becomes `skipped`, with what to install
-`-- StageError                a stage of a case failed: the case becomes `failed`, with its stage
-    |-- ChildDied             a worker or a builder ended without an answer (signal, exit code)
-    |-- ChildTimeout          a worker or a builder exceeded its time
-    `-- CorruptArtifact       bytes in the cache are not what was stored
+`-- CaseError                 ends a case, and becomes its record
+    |-- Unavailable           cannot run here: the case becomes `skipped`, with what to install
+    `-- StageError            a stage of a case failed: the case becomes `failed`, with its stage
+        |-- ChildDied         a worker or a builder ended without an answer (signal, exit code)
+        |-- ChildTimeout      a worker or a builder exceeded its time
+        `-- CorruptArtifact   bytes in the cache are not what was stored
 """
 
 from __future__ import annotations
+
+from typing import ClassVar, Literal
 
 
 class BenchboxError(Exception):
@@ -37,29 +40,44 @@ class StoreError(UsageError):
     """A results folder cannot be read or written; the message names the folder and the cause."""
 
 
-class Unavailable(BenchboxError):
+class CaseError(BenchboxError):
+    """What ends a case without a measurement, and all that its record says of it.
+
+    `hint` is what to type, or empty; `detail` the end of the child's stderr; `peak_memory_bytes` what the
+    child had used at most. `outcome` is what the case becomes.
+    """
+
+    outcome: ClassVar[Literal["skipped", "failed"]]
+
+    def __init__(
+        self, reason: str, hint: str = "", *, detail: str = "", peak_memory_bytes: int | None = None
+    ) -> None:
+        super().__init__(f"{reason}: {hint}" if hint else reason)
+        self.reason = reason
+        self.hint = hint
+        self.detail = detail
+        self.peak_memory_bytes = peak_memory_bytes
+
+
+class Unavailable(CaseError):
     """Something the case needs is not on this machine; the case becomes `skipped`.
 
     `hint` is what to type to get it, or an empty string where nothing can be typed.
     """
 
+    outcome = "skipped"
+
     def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(f"{reason}: {hint}" if hint else reason)
-        self.reason = reason
-        self.hint = hint
+        super().__init__(reason, hint)
 
 
-class StageError(BenchboxError):
-    """A stage of a case failed; the case becomes `failed` with this reason.
+class StageError(CaseError):
+    """A stage of a case failed; the case becomes `failed` with this reason."""
 
-    `detail` is the end of the child's stderr; `peak_memory_bytes` what the child had used at most.
-    """
+    outcome = "failed"
 
     def __init__(self, reason: str, *, detail: str = "", peak_memory_bytes: int | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.detail = detail
-        self.peak_memory_bytes = peak_memory_bytes
+        super().__init__(reason, detail=detail, peak_memory_bytes=peak_memory_bytes)
 
 
 class ChildDied(StageError):

@@ -13,7 +13,6 @@ import cases
 from benchbox.build.artifacts import artifact_of
 from benchbox.build.cache import Cache
 from benchbox.build.client import Builder
-from benchbox.machine import environment
 from benchbox.machine.child import Limits
 from benchbox.measure import rounds
 from benchbox.schema.asked import Case
@@ -33,8 +32,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ready(cache_folder: Path) -> Iterator[MakeReady]:
     """Makes a case ready to be measured: its artifact and reference, built by a real builder process."""
-    cache, host = Cache(cache_folder), environment.host()
-    with Builder(Limits(timeout_seconds=300), cache, host) as builder:
+    with Builder(Limits(timeout_seconds=300), Cache(cache_folder)) as builder:
 
         def make(case: Case) -> rounds.Ready:
             reference = builder.reference(case, cases.SAMPLES)

@@ -101,7 +101,7 @@ def members() -> Mapping[str, Member]:
     for file in sorted((SUITES / "small").glob("*.yaml")):
         suite = load_suite(file)
         for case in suite.cases:
-            model = case.model.at(suite.folder)
+            model = case.model.located_from(suite.folder)
             found.setdefault(model.name, Member(model, case.shape, case.dataset.word))
     return found
 

@@ -16,6 +16,7 @@ from benchbox import plugins
 from benchbox.plugins.contract import Facts, PassJob
 from benchbox.schema.asked import Step
 from benchbox.schema.seen import Artifact, Host
+from benchbox.schema.tensors import Signature
 
 VNNI = Host(cpu_features=frozenset({"avx2", "avx512_vnni"}))
 AVX2 = Host(cpu_features=frozenset({"avx2"}))
@@ -84,8 +85,9 @@ def calibration(samples: int, batch: int) -> Iterator[dict[str, Any]]:
 
 def job(source: Path, options: Any, host: Host = VNNI, **changes: Any) -> PassJob:
     artifact = Artifact("0", "onnx", "fp32", (Step("onnx"),), {}, 0, "0", 0.0)
+    signature, shape = Signature((), ()), {"image_size": 32}
     fields = {"artifact": artifact, "source": source, "calibration": calibration, **changes}
-    return PassJob(options=options, host=host, **fields)
+    return PassJob(options=options, host=host, signature=signature, shape=shape, **fields)
 
 
 @dataclass(frozen=True, eq=False)

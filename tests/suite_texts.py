@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,4 +74,4 @@ class FakeOptions:
 
 
 def fake_pass(accepts, produces):
-    return SimpleNamespace(ACCEPTS=accepts, PRODUCES=produces, PRECISION=None, Options=FakeOptions)
+    return plugins.seen_as("passes", {"ACCEPTS": accepts, "PRODUCES": produces, "Options": FakeOptions})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,34 +18,31 @@ from benchbox.build.feeds import (
     stream,
     traced_shapes,
 )
-from benchbox.build.keys import artifact_keys, of_hub, resolved, step_calibrates
+from benchbox.build.keys import artifact_keys, host_in_key, of_hub, resolved, shape_in_key
 from benchbox.plugins import hub
 from benchbox.plugins.contract import ExportJob, PassJob
+from benchbox.schema import wire
 from benchbox.schema.asked import Case, Step
 from benchbox.schema.seen import Artifact, Host
 
 
 def artifact_of(entry: Entry) -> Artifact:
     """The artifact that a cache entry holds."""
-    content = entry.content
-    return Artifact(
-        key=entry.key,
-        kind=content["kind"],
-        precision=content["precision"],
-        steps=tuple(Step(**step) for step in content["steps"]),
-        files=entry.files,
-        size_bytes=entry.size_bytes,
-        sha256=entry.sha256,
-        build_seconds=content["build_seconds_before"] + entry.build_seconds,
-        facts=content["facts"],
-        packages=content["packages"],
-    )
+    stored = {
+        **entry.content,
+        "key": entry.key,
+        "files": entry.files,
+        "size_bytes": entry.size_bytes,
+        "sha256": entry.sha256,
+        "build_seconds": entry.content["build_seconds_before"] + entry.build_seconds,
+    }
+    return wire.decode(stored, Artifact)
 
 
 def build_artifact(case: Case, store: Cache, host: Host, folder: Path = Path()) -> Entry:
     """The entry of the last step, made from the longest prefix of the path that is there."""
     keys = artifact_keys(case, host, folder)
-    here = case.at(folder)
+    here = case.located_from(folder)
     for index in range(len(keys) - 1, -1, -1):
         entry = store.find(keys[index])
         if entry is not None:
@@ -66,13 +63,13 @@ class _Source:
 
 def _export(case: Case, written: Step, folder: Path) -> Mapping[str, Any]:
     step = case.path[0]
-    exporter = plugins.load("exporters", step.word)
-    family = plugins.load("models", case.model.family)
+    exporter = plugins.exporter(step.word)
+    family = plugins.family_of(case.model)
     traced, unseen = traced_shapes(case)
     job = ExportJob(
         model=case.model,
         family=family,
-        module=loaded_module(case.model.family, Frozen(case.model)),
+        module=loaded_module(Frozen(case.model)),
         signature=family.signature(case.model, case.shape),
         example=next(stream(case, "timing", [traced])).feeds,
         unseen=next(stream(case, "timing", [unseen])).feeds,
@@ -84,7 +81,7 @@ def _export(case: Case, written: Step, folder: Path) -> Mapping[str, Any]:
     commits = {source: found for source, _ in of_hub(case.model) if (found := hub.commit(source))}
     return {
         "kind": exporter.PRODUCES,
-        "steps": [asdict(written)],
+        "steps": [wire.encode(written)],
         "precision": facts.get("precision", "fp32"),
         "facts": {**facts, **({"commits": commits} if commits else {})},
         "packages": plugins.versions((*exporter.REQUIRES, *family.REQUIRES)),
@@ -94,22 +91,24 @@ def _export(case: Case, written: Step, folder: Path) -> Mapping[str, Any]:
 
 def _apply(case: Case, at: int, written: Step, source: _Source, folder: Path) -> Mapping[str, Any]:
     step = case.path[at]
-    apply = plugins.load("passes", step.word)
+    chosen = plugins.pass_(step.word)
     entry = source.entry
     before = artifact_of(entry)
     job = PassJob(
         artifact=before,
         source=entry.folder,
-        options=resolved(apply, step, source.host),
-        host=source.host,
-        calibration=partial(calibration_feeds, case) if step_calibrates(step) else no_calibration,
+        signature=plugins.family_of(case.model).signature(case.model, case.shape),
+        shape=shape_in_key(case, chosen),
+        options=resolved(chosen, step, source.host),
+        host=host_in_key(source.host, chosen),
+        calibration=partial(calibration_feeds, case) if chosen.CALIBRATES else no_calibration,
     )
-    facts = apply.apply(job, folder)
+    facts = chosen.apply(job, folder)
     return {
-        "kind": apply.PRODUCES,
-        "steps": [asdict(s) for s in (*before.steps, written)],
-        "precision": apply.PRECISION or before.precision,
+        "kind": chosen.PRODUCES,
+        "steps": [wire.encode(each) for each in (*before.steps, written)],
+        "precision": facts.get("precision", chosen.PRECISION or before.precision),
         "facts": {**before.facts, **facts},
-        "packages": {**before.packages, **plugins.versions(apply.REQUIRES)},
+        "packages": {**before.packages, **plugins.versions(chosen.REQUIRES)},
         "build_seconds_before": before.build_seconds,
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchbox.build.artifacts import build_artifact
 from benchbox.build.cache import Cache
@@ -14,8 +14,16 @@ from benchbox.build.keys import of_hub
 from benchbox.build.reference import build_reference
 from benchbox.machine.child import Handler, Message
 from benchbox.plugins import hub
+from benchbox.schema import wire
 from benchbox.schema.asked import Case, Model
 from benchbox.schema.seen import Host
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a builder answers: the key of the cache's entry."""
+
+    key: str
 
 
 def handlers() -> Mapping[str, Handler]:
@@ -23,23 +31,23 @@ def handlers() -> Mapping[str, Handler]:
     return {"reference": _serve_reference, "artifact": _serve_artifact}
 
 
-def _serve_artifact(message: Message) -> Mapping[str, Any]:
-    host = Host(frozenset(message["cpu_features"]))
+def _serve_artifact(message: Message) -> Built:
+    host = wire.decode(message["host"], Host)
     with _scratch():
-        case, folder = Case.of(message["case"]), Path(message["folder"])
-        _fetch(case.model)
+        case, folder = wire.decode(message["case"], Case), Path(message["folder"])
+        _fetch(case.model.located_from(folder))
         entry = build_artifact(case, Cache(Path(message["cache"])), host, folder)
-    return {"key": entry.key}
+    return Built(entry.key)
 
 
-def _serve_reference(message: Message) -> Mapping[str, Any]:
-    case = Case.of(message["case"])
+def _serve_reference(message: Message) -> Built:
+    case = wire.decode(message["case"], Case)
     store = Cache(Path(message["cache"]))
     with _scratch():
         folder = Path(message["folder"])
-        _fetch(case.model)
+        _fetch(case.model.located_from(folder))
         entry = build_reference(case, message["samples"], store, message["directions"], folder)
-    return {"key": entry.key}
+    return Built(entry.key)
 
 
 @contextlib.contextmanager

@@ -15,12 +15,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchbox.errors import CorruptArtifact, StageError
 from benchbox.machine import clock
+from benchbox.schema import wire
 
 MANIFEST = "manifest.json"
 
@@ -119,7 +120,7 @@ class Cache:
         folder = self._entries / key
         try:
             stored = json.loads((folder / MANIFEST).read_bytes())
-            return Entry(**{**stored, "folder": folder})
+            return wire.decode({**stored, "folder": str(folder)}, Entry)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, TypeError):
@@ -199,7 +200,8 @@ def clear(folder: Path) -> Sizes:
     before = size(folder)
     for key in sorted({path.name for name in ("entries", "building") for path in (folder / name).glob("*")}):
         _remove(folder, key)
-    shutil.rmtree(folder / "compiled", ignore_errors=True)
+    for name in ("compiled", "runtimes"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     left = size(folder)
     return Sizes(before.artifacts - left.artifacts, before.bytes - left.bytes)
 
@@ -245,7 +247,7 @@ def _entry(key: str, folder: Path, seconds: float, content: Mapping[str, Any]) -
 
 
 def _write_manifest(entry: Entry) -> None:
-    stored = {name: value for name, value in asdict(entry).items() if name != "folder"}
+    stored = {name: value for name, value in wire.encode(entry).items() if name != "folder"}
     with (entry.folder / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump(stored, file, indent=2, allow_nan=False)
         file.flush()

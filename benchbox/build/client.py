@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchbox.build.builder import Built
 from benchbox.build.cache import Cache, Entry
 from benchbox.build.keys import artifact_keys, reference_key
 from benchbox.errors import ChildDied, ChildTimeout, StageError
-from benchbox.machine.child import Child, Limits
+from benchbox.machine.child import Limits, Process, ask_for
+from benchbox.machine.launcher import LOCAL, Launcher
 from benchbox.schema.asked import Case
-from benchbox.schema.seen import Host
 
 
 class Builder:
     """A builder process, started when it is first needed and again after it died; ended before measuring.
 
-    `folder` is that of the suite.
+    `folder` is that of the suite. What is built is for the machine that the launcher starts processes on.
     """
 
-    def __init__(self, limits: Limits, cache: Cache, host: Host, folder: Path = Path()) -> None:
-        self._limits, self._cache, self._host, self._folder = limits, cache, host, folder.absolute()
-        self._child: Child | None = None
+    def __init__(
+        self, limits: Limits, cache: Cache, folder: Path = Path(), launcher: Launcher = LOCAL
+    ) -> None:
+        self._limits, self._cache, self._folder = limits, cache, folder.absolute()
+        self._launcher, self._host = launcher, launcher.machine.host()
+        self._child: Process | None = None
 
     def __enter__(self) -> Builder:
         return self
@@ -40,19 +43,20 @@ class Builder:
     def artifact(self, case: Case) -> Entry:
         """The artifact's entry, from the cache or built now."""
         found = self._cache.find(artifact_keys(case, self._host, self._folder)[-1])
-        return found or self._ask("artifact", case, {"cpu_features": sorted(self._host.cpu_features)})
+        return found or self._ask("artifact", case, {"host": self._host})
 
     def _ask(self, verb: str, case: Case, content: Mapping[str, Any]) -> Entry:
         if self._child is None:
-            self._child = Child("benchbox.build.builder", self._limits)
+            self._child = self._launcher.builder(self._limits)
+        there = self._launcher.machine.path_there
         try:
-            cache, folder = str(self._cache.folder.absolute()), str(self._folder)
-            answer = self._child.ask(verb, case=asdict(case), cache=cache, folder=folder, **content)
+            places = {"cache": there(self._cache.folder), "folder": there(self._folder)}
+            built = ask_for(Built, self._child, verb, case=case, **places, **content)
         except (ChildDied, ChildTimeout):
             self._child.kill()
             self._child = None
             raise
-        entry = self._cache.find(answer["key"])
+        entry = self._cache.find(built.key)
         if entry is None:
-            raise StageError(f"what was just built is not in the cache: {answer['key']}")
+            raise StageError(f"what was just built is not in the cache: {built.key}")
         return entry

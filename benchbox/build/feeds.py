@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -13,7 +13,7 @@ from benchbox.errors import StageError
 from benchbox.plugins import hub
 from benchbox.plugins.contract import Module, Sample, Split
 from benchbox.schema.asked import Case, Model, digest
-from benchbox.schema.tensors import Feeds, TensorSpec, length
+from benchbox.schema.tensors import Feeds, TensorSpec, axis_length
 
 Shape = Mapping[str, int]
 
@@ -74,7 +74,7 @@ class _Batch:
 
 def stream(case: Case, split: Split, shapes: Sequence[Shape]) -> Iterator[_Batch]:
     """A batch of each shape, made one at a time."""
-    dataset = plugins.load("datasets", case.dataset.word)
+    dataset = plugins.dataset(case.dataset.word)
     options = plugins.options(dataset, case.dataset.options)
     count = sum(shape["batch"] for shape in shapes)
     samples = dataset.samples(options, count=count, split=split, seed=case.model.seed)
@@ -85,11 +85,10 @@ def stream(case: Case, split: Split, shapes: Sequence[Shape]) -> Iterator[_Batch
 
 
 def _feeds(case: Case, samples: Sequence[Sample], shape: Shape) -> Feeds:
-    family = plugins.load("models", case.model.family)
-    feeds: Feeds = family.feeds(case.model, samples, shape)
-    derive = getattr(family, "derive", None)
-    if derive is not None:
-        feeds = derive(case.model, loaded_module(case.model.family, Frozen(case.model)), feeds, shape)
+    family = plugins.family_of(case.model)
+    feeds = family.feeds(case.model, samples, shape)
+    if family.derive is not None:
+        feeds = family.derive(case.model, loaded_module(Frozen(case.model)), feeds, shape)
     for spec in family.signature(case.model, shape).inputs:
         _require_shape(case.model, spec, feeds[spec.name].shape, shape)
     return feeds
@@ -97,7 +96,7 @@ def _feeds(case: Case, samples: Sequence[Sample], shape: Shape) -> Feeds:
 
 def _require_shape(model: Model, spec: TensorSpec, seen: Sequence[int], shape: Shape) -> None:
     """Raises StageError where an input is not of the size that the suite asks for and the report will say."""
-    wanted = tuple(length(axis, shape) for axis in spec.axes)
+    wanted = tuple(axis_length(axis, shape) for axis in spec.axes)
     if len(wanted) == len(seen) and all(w in (s, None) for w, s in zip(wanted, seen, strict=True)):
         return
     takes = [axis if size is None else size for axis, size in zip(spec.axes, wanted, strict=True)]
@@ -115,20 +114,16 @@ def _require_shape(model: Model, spec: TensorSpec, seen: Sequence[int], shape: S
 
 def _classes(case: Case) -> tuple[str, ...]:
     """The names of the dataset's classes, where it has some that the family could know."""
-    dataset = plugins.load("datasets", case.dataset.word)
-    classes: Callable[[Any], tuple[str, ...]] | None = getattr(dataset, "classes", None)
-    family = plugins.load("models", case.model.family)
-    if classes is None or not hasattr(family, "label_ids"):
+    if plugins.family_of(case.model).label_ids is None:
         return ()
-    return classes(plugins.options(dataset, case.dataset.options))
+    dataset = plugins.dataset(case.dataset.word)
+    return dataset.classes(plugins.options(dataset, case.dataset.options))
 
 
 def _label_ids(case: Case, names: tuple[str, ...]) -> Mapping[str, int]:
     """The model's index of each of the dataset's classes; empty where one of them is unknown."""
-    if not names:
-        return {}
-    ids: Mapping[str, int] = plugins.load("models", case.model.family).label_ids(case.model, names)
-    return ids
+    label_ids = plugins.family_of(case.model).label_ids
+    return label_ids(case.model, names) if names and label_ids is not None else {}
 
 
 def accuracy_notes(case: Case) -> list[str]:
@@ -150,10 +145,8 @@ def _labels(samples: Sequence[Sample], ids: Mapping[str, int]) -> Any:
 
 def dynamic_sizes(case: Case) -> Mapping[str, tuple[int, int]]:
     """The sizes that are dynamic axes: what is traced, and what proves the axis."""
-    family = plugins.load("models", case.model.family)
-    known: Mapping[str, tuple[int, int]] = getattr(family, "DYNAMIC", {})
-    sizes: Callable[[Model], Mapping[str, tuple[int, int]]] | None = getattr(family, "sizes", None)
-    declared = {**known, **(sizes(case.model) if sizes else {})}
+    family = plugins.family_of(case.model)
+    declared = {**family.DYNAMIC, **family.sizes(case.model)}
     moving = {size: pair for size, pair in declared.items() if size in case.shape and pair[0] != pair[1]}
     return {"batch": (EXAMPLE_BATCH, UNSEEN_BATCH), **moving}
 
@@ -182,6 +175,6 @@ class Frozen:
 
 
 @cache
-def loaded_module(family: str, frozen: Frozen) -> Module:
-    """The module of a family's model, loaded once for the cases that share it."""
-    return plugins.load("models", family).load(frozen.model)
+def loaded_module(frozen: Frozen) -> Module:
+    """The model as its family loads it, once in a process."""
+    return plugins.family_of(frozen.model).load(frozen.model)

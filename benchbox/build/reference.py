@@ -28,14 +28,14 @@ def build_reference(
 ) -> Entry:
     """The entry with feeds and fp32 PyTorch outputs, and derivatives where they are asked for."""
     key = reference_key(case, samples, directions, folder)
-    return store.make(key, partial(_reference, case.at(folder), samples, directions))
+    return store.make(key, partial(_reference, case.located_from(folder), samples, directions))
 
 
 def _reference(case: Case, samples: int, directions: int, folder: Path) -> Mapping[str, Any]:
     import numpy as np
 
-    module = loaded_module(case.model.family, Frozen(case.model))
-    family = plugins.load("models", case.model.family)
+    module = loaded_module(Frozen(case.model))
+    family = plugins.family_of(case.model)
     names = [spec.name for spec in family.signature(case.model, case.shape).outputs]
     np.savez(folder / "timing.npz", **arrays.prefixed("", next(stream(case, "timing", [case.shape])).feeds))
     shapes = parity_shapes(case, samples)
@@ -98,11 +98,8 @@ def _derivatives(
 
 def _rolled(case: Case, run: Forward, feeds: Feeds) -> Outputs:
     """What comes of several runs, for a family whose task is judged by that, where axes are dynamic."""
-    rollout = getattr(plugins.load("models", case.model.family), "rollout", None)
-    if rollout is None or not case.dynamic_axes:
-        return {}
-    rolled: Outputs = rollout(case.model, run, feeds)
-    return rolled
+    rollout = plugins.family_of(case.model).rollout
+    return rollout(case.model, run, feeds) if rollout is not None and case.dynamic_axes else {}
 
 
 def _run_twice(module: Module, names: Sequence[str], feeds: Feeds) -> tuple[Outputs, float]:

@@ -20,8 +20,6 @@ import typer
 from typer.core import TyperGroup
 
 from benchbox.errors import BenchboxError, UsageError
-from benchbox.reporters.write import write_reports
-from benchbox.suite.load import load_suite
 
 if TYPE_CHECKING:
     from benchbox.cli.live import Display
@@ -117,7 +115,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from benchbox import __version__
+        from benchbox.version import __version__
 
         typer.echo(__version__)
         raise typer.Exit
@@ -191,6 +189,7 @@ def plan(
 
     from benchbox.cli import tables
     from benchbox.runner import planning
+    from benchbox.suite.load import load_suite
     from benchbox.suite.selection import select
 
     loaded = load_suite(suite, overrides)
@@ -215,6 +214,7 @@ def report(
     ] = None,
 ) -> None:
     """Draw the reports again, from results alone: nothing is measured, and torch is not needed."""
+    from benchbox.reporters.write import write_reports
     from benchbox.results import runs as frame
 
     loaded = frame.load_results(*each_once(runs))
@@ -315,8 +315,8 @@ def doctor(as_json: AsJson = False) -> None:
     from benchbox.runner import planning
 
     machine = environment.describe()
-    findings = doctors.diagnose(doctors.take_readings(machine))
-    backends = [capability for capability in planning.capabilities() if capability.kind == "backends"]
+    findings = (*planning.name_clashes(), *doctors.diagnose(doctors.take_readings(machine)))
+    backends = planning.capabilities("backends")
     if as_json:
         echo_json(
             {

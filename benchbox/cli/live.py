@@ -1,6 +1,6 @@
 """What the terminal shows while a run goes: a table on a terminal, a line an event elsewhere.
 
-The display is redrawn only when the conductor tells something, and by the conductor's own thread: a
+The display is redrawn only when the run tells something, and by the run's own thread: a
 spinner would wake a core twelve times a second beside the model that is being timed.
 """
 

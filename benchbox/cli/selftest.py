@@ -18,7 +18,7 @@ from rich.text import Text
 from benchbox.cli.tables import STYLES
 from benchbox.machine.clock import Stopwatch
 from benchbox.numerics.stats import Interval
-from benchbox.runner.selftest import Comparison, Say, SelfTest, advice
+from benchbox.runner.selftest import Say, SelfTest, Trial, advice
 
 _SECONDS_BETWEEN_REDRAWS = 0.5
 
@@ -67,7 +67,7 @@ def _heading(found: SelfTest) -> Text:
     )
 
 
-def _widest(pairs: Sequence[Comparison]) -> str:
+def _widest(pairs: Sequence[Trial]) -> str:
     """The bounds that hold all of the pairs' intervals."""
     known = [pair.interval for pair in pairs if pair.interval is not None]
     if not known:
@@ -87,7 +87,7 @@ def _same_verdict(found: SelfTest) -> Text:
     return Text(text, style="green" if found.passed else "red")
 
 
-def _verdict(pair: Comparison) -> Text:
+def _verdict(pair: Trial) -> Text:
     if pair.verdict == "slower":
         return Text("slower: found", style="green")
     return Text(f"{pair.verdict}: not found", style=STYLES["warning"])

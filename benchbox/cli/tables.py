@@ -394,6 +394,10 @@ def _unavailable(reasons_and_hints: Iterable[tuple[str, str]]) -> RenderableType
 
 def _about(capability: Capability) -> Iterator[Text]:
     yield Text(clean(capability.summary))
+    if capability.origin != "benchbox":
+        yield Text(f"from {clean(capability.origin)}", style="dim")
+    if capability.hides:
+        yield Text(f"counts before that of {clean(', '.join(capability.hides))}", style="yellow")
     if capability.providers:
         yield Text(", ".join(capability.providers), style="dim")
     if not capability.available:

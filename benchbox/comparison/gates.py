@@ -53,7 +53,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Ruling:
     """What a gate says of a row; `reason` where it did not pass."""
 
     gate: Gate
@@ -67,16 +67,16 @@ class Finding:
 class Judgement:
     """What all gates say. `idle` are gates that could judge no row at all."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Ruling, ...]
     idle: tuple[Gate, ...]
 
     @property
-    def failed(self) -> tuple[Finding, ...]:
+    def failed(self) -> tuple[Ruling, ...]:
         """Proven to be beyond the limit."""
         return tuple(finding for finding in self.findings if finding.state == "failed")
 
     @property
-    def inconclusive(self) -> tuple[Finding, ...]:
+    def inconclusive(self) -> tuple[Ruling, ...]:
         """Neither proven to be beyond the limit nor proven not to be."""
         return tuple(finding for finding in self.findings if finding.state == "inconclusive")
 
@@ -119,7 +119,7 @@ def grew(factor: float) -> str:
 def judge(comparison: Comparison, gates: Sequence[Gate]) -> Judgement:
     """What every gate says of every row of every later run."""
     findings = tuple(
-        Finding(gate, versus, row, *_judge(gate, row))
+        Ruling(gate, versus, row, *_judge(gate, row))
         for versus in comparison.versus
         for row in versus.rows
         for gate in gates

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from benchbox.comparison.gates import Finding, Judgement, grew
+from benchbox.comparison.gates import Judgement, Ruling, grew
 from benchbox.comparison.rows import Change, Comparison, Row, Versus
 from benchbox.numerics.stats import Interval
 from benchbox.reporters import wording
@@ -155,7 +155,7 @@ def _listed(words: Sequence[str]) -> str:
     return f"{shown} ..." if len(words) > 6 else shown or "an unknown number of"
 
 
-def _finding(finding: Finding) -> tuple[str, str, str]:
+def _finding(finding: Ruling) -> tuple[str, str, str]:
     letters = f"{finding.versus.before.letter} -> {finding.versus.after.letter}"
     where = f"{finding.row.heading}: {finding.row.label} ({letters})"
     return finding.state, finding.gate.text, f"{where}: {finding.reason}"

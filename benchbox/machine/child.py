@@ -22,15 +22,17 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Protocol, TypeVar
 
 from benchbox.errors import BenchboxError, ChildDied, ChildTimeout, StageError, Unavailable
 from benchbox.machine import clock
-from benchbox.schema import paths
+from benchbox.schema import paths, wire
 
 Role = Literal["benchbox.measure.worker", "benchbox.build.builder"]
 Message = dict[str, Any]
-Handler = Callable[[Message], Mapping[str, Any]]
+Handler = Callable[[Message], Any]
+"""From a message to its answer: a dataclass, or a mapping."""
+T = TypeVar("T")
 
 DETAIL_BYTES = 4000
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -38,11 +40,13 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SECONDS_TO_END = 5.0
 
 # The child loads this very package by its place, so that a foreign interpreter needs no installation of
-# benchbox and sees none of our site-packages.
+# benchbox and sees none of our site-packages. In our own interpreter it finds what its parent finds, behind
+# what it finds itself: a plug-in of another package is there too, and nothing takes the place of a runtime.
 _BOOT = """
 import importlib, importlib.util as u, sys
-package, role, reader, writer, limit = sys.argv[1:]
+package, role, reader, writer, limit, *beside = sys.argv[1:]
 sys.path[:] = [p for p in sys.path if p]
+sys.path += [p for p in beside if p not in sys.path]
 spec = u.spec_from_file_location("benchbox", package + "/__init__.py", submodule_search_locations=[package])
 sys.modules["benchbox"] = module = u.module_from_spec(spec)
 spec.loader.exec_module(module)
@@ -53,24 +57,26 @@ child.serve(importlib.import_module(role).handlers(), int(reader), int(writer), 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a child may use: its interpreter (None: ours), address space, and time for an answer."""
+    """What a child may use: address space, and time for an answer."""
 
-    python: str | None = None
     address_space_bytes: int | None = None
     timeout_seconds: float = 900.0
 
 
 class Child:
-    """The parent's end. `ask` sends one message and waits for its answer."""
+    """The parent's end. `ask` sends one message and waits for its answer.
 
-    def __init__(self, role: Role, limits: Limits) -> None:
+    `python` is the child's interpreter; None: ours.
+    """
+
+    def __init__(self, role: Role, limits: Limits, python: str | None = None) -> None:
         self._limits = limits
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by kill()
         self._buffer = bytearray()
         child_reads, self._writer = os.pipe()
         self._reader, child_writes = os.pipe()
         command = [
-            limits.python or sys.executable,
+            python or sys.executable,
             "-c",
             _BOOT,
             str(Path(__file__).parents[1]),
@@ -78,6 +84,7 @@ class Child:
             str(child_reads),
             str(child_writes),
             str(limits.address_space_bytes or 0),
+            *([] if python else filter(None, sys.path)),
         ]
         try:
             self._process = subprocess.Popen(
@@ -101,7 +108,7 @@ class Child:
         return self._process.pid
 
     def ask(self, verb: str, **content: Any) -> Message:
-        """The answer to one message.
+        """The answer to one message, in plain values; dataclasses and paths in `content` are encoded.
 
         Raises Unavailable and StageError as the child raised them, ChildDied where it ended or answered
         with something that is no message, ChildTimeout where it took too long (its group is killed).
@@ -210,6 +217,26 @@ class Child:
         self._log.close()
 
 
+class Process(Protocol):
+    """A worker or a builder, wherever it runs, as who asks it sees it."""
+
+    def ask(self, verb: str, **content: Any) -> Mapping[str, Any]:
+        """The answer to one message, in plain values. Raises as `Child.ask` does."""
+
+    def kill(self) -> None:
+        """Ends it, and all that it started, at once; safe to call twice."""
+
+
+def ask_for(answer: type[T], process: Process, verb: str, **content: Any) -> T:
+    """The answer to one message as the dataclass that it is. Raises as `Child.ask` does, and StageError where
+    the answer is something else: the child may be of another version, or damaged."""
+    plain = process.ask(verb, **content)
+    try:
+        return wire.decode(plain, answer, f"the answer to {verb!r}")
+    except wire.WireError as error:
+        raise StageError(f"a child of another version? {error}") from error
+
+
 def _end(text: str) -> str:
     """The last lines; the home folder goes before the cut, which would leave the user's name of it."""
     return paths.without_home(text)[-DETAIL_BYTES:]
@@ -260,8 +287,8 @@ def _answer(handler: Handler, message: Message) -> bytes:
         return _line(_failure(_reason(error)))
 
 
-def _line(message: Mapping[str, Any]) -> bytes:
-    return json.dumps(message, allow_nan=False).encode() + b"\n"
+def _line(message: Any) -> bytes:
+    return json.dumps(wire.encode(message), allow_nan=False).encode() + b"\n"
 
 
 def _failure(reason: str) -> Mapping[str, Any]:

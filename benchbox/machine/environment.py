@@ -18,11 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-import benchbox
 from benchbox.machine import cgroup
 from benchbox.machine.cgroup import read_text
-from benchbox.machine.gpu import GPU_DISTURBING, gpu_in_use, throttles, visible_gpus
+from benchbox.machine.gpu import GPU_DISTURBING, first_gpu, gpu_in_use, throttles, visible_gpus
 from benchbox.schema.seen import Environment, Host, Noise
+from benchbox.version import __version__
 
 ROOT = Path("/")
 _KIB = 1024
@@ -108,13 +108,19 @@ def describe(root: Path = ROOT) -> Environment:
         gpus=gpus,
         driver=driver,
         git_commit=git_commit(Path(__file__).parents[2]),
-        benchbox=benchbox.__version__,
+        benchbox=__version__,
     )
 
 
 def host(root: Path = ROOT) -> Host:
-    """What a pass may decide its defaults by."""
-    return Host(cpu_features=parse_cpu_features(read_text(root / "proc/cpuinfo")))
+    """What an artifact may depend on."""
+    gpu, driver = first_gpu()
+    return Host(
+        cpu_features=parse_cpu_features(read_text(root / "proc/cpuinfo")),
+        gpu=gpu.get("name"),
+        compute_capability=gpu.get("compute_capability"),
+        driver=driver,
+    )
 
 
 def usable_cores(root: Path = ROOT) -> int:

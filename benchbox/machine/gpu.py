@@ -41,6 +41,23 @@ def visible_gpus() -> tuple[tuple[Mapping[str, Any], ...], str | None]:
         pynvml.nvmlShutdown()
 
 
+def first_gpu() -> tuple[Mapping[str, Any], str | None]:
+    """Name, memory and compute capability of the GPU that CUDA uses first, and the driver's version; empty
+    and None where there is none."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:  # no driver: there is nothing to say
+        return {}, None
+    try:
+        return _gpu(_first_visible(pynvml)), pynvml.nvmlSystemGetDriverVersion()
+    except pynvml.NVMLError:  # none that this process may use
+        return {}, None
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def _gpu(handle: Any) -> Mapping[str, Any]:
     import pynvml
 

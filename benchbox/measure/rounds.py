@@ -1,24 +1,28 @@
 """Measuring together: cases loaded side by side, asked in turn, round by round, in fresh processes.
 
-The conductor's thread sleeps in the kernel while a worker runs, and only one worker runs at a time.
+The thread that measures sleeps in the kernel while a worker runs, and only one worker runs at a time.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from benchbox.errors import StageError, Unavailable
-from benchbox.machine import clock, environment
-from benchbox.machine.child import Child, Limits
+from benchbox.errors import CaseError
+from benchbox.machine import clock
+from benchbox.machine.child import Limits, Process, ask_for
+from benchbox.machine.launcher import LOCAL, Launcher
 from benchbox.measure import stopping
+from benchbox.measure.answers import Opened, Verified, WarmedUp
 from benchbox.measure.disturbance import disturbance
 from benchbox.schema.asked import Case, MeasurePlan, ParityPlan, Stage, StoppedBy
-from benchbox.schema.seen import Artifact, Block, Measurement, Memory, Noise, Parity, Replicate
+from benchbox.schema.seen import Artifact, Block, Measurement, Memory, Parity, Replicate
+
+_T = TypeVar("_T")
 
 # What a runtime holds beside the weights, before anything is measured: seen with onnxruntime, 200 to
 # 300 MiB, and twice the weights while it prepacks them.
@@ -50,7 +54,7 @@ class Measured:
     measurement: Measurement | None = None
     parity: Parity | None = None
     stage: Stage | None = None
-    error: StageError | Unavailable | None = None
+    error: CaseError | None = None
 
 
 class Watcher(Protocol):
@@ -74,14 +78,15 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """What measuring follows. `baseline` is the id of the case that the others are compared with, `folder`
-    that of the suite."""
+    """What measuring follows, and where. `baseline` is the id of the case that the others are compared with,
+    `folder` that of the suite."""
 
     plan: MeasurePlan
     parity: ParityPlan
     session: str
     baseline: str = ""
     folder: Path = Path()
+    launcher: Launcher = LOCAL
 
 
 @dataclass
@@ -92,11 +97,11 @@ class _Seat:
     replicates: list[Replicate] = field(default_factory=list)
     parity: Parity | None = None
     stage: Stage = "load"
-    error: StageError | Unavailable | None = None
-    child: Child | None = None
-    opened: Mapping[str, Any] = field(default_factory=dict)
+    error: CaseError | None = None
+    child: Process | None = None
+    opened: Opened = field(default_factory=lambda: Opened(0.0))
     placement: Mapping[str, int] = field(default_factory=dict)
-    warm_up: Mapping[str, Any] = field(default_factory=dict)
+    warm_up: WarmedUp = field(default_factory=lambda: WarmedUp((), settled=False))
     blocks: list[Block] = field(default_factory=list)
     medians: list[float] = field(default_factory=list)
     finished: list[stopping.Medians] = field(default_factory=list)
@@ -106,13 +111,13 @@ class _Seat:
         """What is known of the process that is there."""
         return stopping.medians_by_round(self.blocks, self.medians)
 
-    def ask(self, verb: str, **content: Any) -> Mapping[str, Any] | None:
+    def ask(self, answer: type[_T], verb: str, **content: Any) -> _T | None:
         """The worker's answer; None where it failed, which ends this case and no other."""
         if self.child is None:
             return None
         try:
-            return self.child.ask(verb, **content)
-        except (StageError, Unavailable) as error:
+            return ask_for(answer, self.child, verb, **content)
+        except CaseError as error:
             self.error = error
             self.leave()
             return None
@@ -146,189 +151,194 @@ def measure_together(ready: Sequence[Ready], settings: Settings, watcher: Watche
     _load_statistics()
     seats = [_Seat(item) for item in ready]
     shuffle = random.Random(settings.session).shuffle  # noqa: S311  # an order, not a secret
-    conductor = _Conductor(settings, watcher, shuffle, environment.visible_cores())
-    stopped_by = _replicates(seats, conductor)
+    sitting = _Sitting(settings, watcher, shuffle, settings.launcher.machine.visible_cores())
+    stopped_by = _replicates(seats, sitting)
     return {seat.ready.case.id: _result(seat, settings.session, stopped_by) for seat in seats}
 
 
 @dataclass(frozen=True)
-class _Conductor:
+class _Sitting:
+    """What all seats have in common."""
+
     settings: Settings
     watcher: Watcher
     shuffle: Callable[[list[_Seat]], None]
     cores: int
 
 
-def _replicates(seats: Sequence[_Seat], by: _Conductor) -> StoppedBy:
+def _replicates(seats: Sequence[_Seat], sitting: _Sitting) -> StoppedBy:
     """Fresh processes of all cases until every case is known precisely enough or the budget is spent.
 
     What is in hand when somebody asks to stop is finished: two processes, the fewest that give an interval.
     """
-    plan = by.settings.plan
+    plan = sitting.settings.plan
     done, seconds = 0, 0.0
     while any(seat.error is None for seat in seats):
-        if by.watcher.stopping() and not 0 < done < min(2, plan.replicates):
+        if sitting.watcher.stopping() and not 0 < done < min(2, plan.replicates):
             break
         watch = clock.Stopwatch.start()
         allowed = stopping.allowance(done, seconds, plan)
-        seconds += _replicate(done, seats, allowed, by)
+        seconds += _replicate(done, seats, allowed, sitting)
         done += 1
-        half_width = _half_width(seats, by)
+        half_width = _half_width(seats, sitting)
         more = stopping.replicates_to_come(done, seconds, half_width, plan)
-        by.watcher.replicate_ended(len(seats), watch.seconds(), more)
+        sitting.watcher.replicate_ended(len(seats), watch.seconds(), more)
         stopped_by = stopping.replicates_stop(done, seconds, half_width, plan)
-        if stopped_by == "precision" or (stopped_by and not by.watcher.stopping()):
+        if stopped_by == "precision" or (stopped_by and not sitting.watcher.stopping()):
             return stopped_by
     return "interrupt"
 
 
-def _replicate(index: int, seats: Sequence[_Seat], allowed: stopping.Allowance, by: _Conductor) -> float:
+def _replicate(index: int, seats: Sequence[_Seat], allowed: stopping.Allowance, sitting: _Sitting) -> float:
     """How long the rounds took, for one case."""
     living = [seat for seat in seats if seat.error is None]
     try:
         for seat in living:
-            _load(seat, by)
-        seconds = _rounds(index, [s for s in living if s.child], allowed, by)
+            _load(seat, sitting)
+        seconds = _rounds(index, [s for s in living if s.child], allowed, sitting)
         for seat in living:
             if seat.child:
-                _finish(index, seat, by)
+                _finish(index, seat, sitting)
     finally:
         for seat in living:
             seat.leave()
     return seconds
 
 
-def _load(seat: _Seat, by: _Conductor) -> None:
-    plan, ready = by.settings.plan, seat.ready
+def _load(seat: _Seat, sitting: _Sitting) -> None:
+    plan, ready = sitting.settings.plan, seat.ready
     seat.stage, seat.blocks, seat.medians = "load", [], []
-    by.watcher.entered(ready.case, "load")
-    case = ready.case.at(by.settings.folder)
-    limits = Limits(case.backend.python, plan.memory_limit_bytes, plan.timeout_seconds)
+    sitting.watcher.entered(ready.case, "load")
+    launcher = sitting.settings.launcher
+    there = launcher.machine.path_there
+    case = ready.case.located_from(there(sitting.settings.folder))
+    limits = Limits(plan.memory_limit_bytes, plan.timeout_seconds)
     try:
-        seat.child = Child("benchbox.measure.worker", limits)
-    except StageError as error:
+        seat.child = launcher.worker(limits, case.backend.python)
+    except CaseError as error:
         seat.error = error
         return
     opened = seat.ask(
+        Opened,
         "open",
-        case=asdict(case),
-        artifact=asdict(ready.artifact),
-        folder=str(ready.folder),
-        reference=str(ready.reference),
-        compiled=str(ready.compiled),
+        case=case,
+        artifact=ready.artifact,
+        folder=there(ready.folder),
+        reference=there(ready.reference),
+        compiled=there(ready.compiled),
     )
     if opened is None:
         return
     seat.opened, seat.stage = opened, "measure"
-    warm_up = seat.ask("warm_up", at_most_seconds=plan.warm_up_seconds, block_seconds=plan.block_seconds)
-    if warm_up is not None:
-        seat.warm_up = warm_up
+    seconds = {"at_most_seconds": plan.warm_up_seconds, "block_seconds": plan.block_seconds}
+    seat.warm_up = seat.ask(WarmedUp, "warm_up", **seconds) or seat.warm_up
 
 
-def _rounds(index: int, seats: list[_Seat], allowed: stopping.Allowance, by: _Conductor) -> float:
+def _rounds(index: int, seats: list[_Seat], allowed: stopping.Allowance, sitting: _Sitting) -> float:
     """Rounds until every case is known precisely enough or the time is spent; the seconds of one case."""
-    plan = by.settings.plan
+    plan = sitting.settings.plan
     watch = clock.Stopwatch.start()
     done, seconds = 0, 0.0
     while any(seat.child for seat in seats):
-        _round(done, index, seats, by)
+        _round(done, index, seats, sitting)
         done, seconds = done + 1, watch.seconds() / len(seats)
-        if done >= stopping.least_rounds(plan) and by.watcher.stopping():
+        if done >= stopping.least_rounds(plan) and sitting.watcher.stopping():
             break
-        if stopping.rounds_stop(done, seconds, _half_width_of_process(seats, by), allowed, plan):
+        if stopping.rounds_stop(done, seconds, _half_width_of_process(seats, sitting), allowed, plan):
             break
     return seconds
 
 
-def _round(number: int, index: int, seats: list[_Seat], by: _Conductor) -> None:
+def _round(number: int, index: int, seats: list[_Seat], sitting: _Sitting) -> None:
     order = [seat for seat in seats if seat.child]
-    by.shuffle(order)
+    sitting.shuffle(order)
     for seat in order:
-        if _measure_block(number, seat, by) and seat.blocks[-1].disturbed:
-            _measure_block(number, seat, by)
+        if _measure_block(number, seat, sitting) and seat.blocks[-1].disturbed:
+            _measure_block(number, seat, sitting)
         if seat.blocks:
-            by.watcher.measured(seat.ready.case, median(seat.medians), number + 1, index)
+            sitting.watcher.measured(seat.ready.case, median(seat.medians), number + 1, index)
 
 
-def _measure_block(number: int, seat: _Seat, by: _Conductor) -> bool:
+def _measure_block(number: int, seat: _Seat, sitting: _Sitting) -> bool:
     """Whether the worker is still there; its block is kept, and marked where it was disturbed."""
-    answer = seat.ask("block", round=number, block_seconds=by.settings.plan.block_seconds)
-    if answer is None:
+    block = seat.ask(Block, "block", round=number, block_seconds=sitting.settings.plan.block_seconds)
+    if block is None:
         return False
-    block = _block(answer["block"])
-    seat.blocks.append(replace(block, disturbed=disturbance(block, by.cores)))
+    seat.blocks.append(replace(block, disturbed=disturbance(block, sitting.cores)))
     seat.medians.append(median(block.latencies_ns))
     return True
 
 
-def _finish(index: int, seat: _Seat, by: _Conductor) -> None:
+def _finish(index: int, seat: _Seat, sitting: _Sitting) -> None:
     """Memory first, and then parity, once: its other shapes would be in the peak."""
-    memory = seat.ask("memory")
+    memory = seat.ask(Memory, "memory")
     if memory is None:
         return
-    if index == 0 and not _verify(seat, by):
+    if index == 0 and not _verify(seat, sitting):
         return
     seat.finished.append(seat.rounds)
     seat.replicates.append(
         Replicate(
             index=index,
-            load_seconds=seat.opened["load_seconds"],
-            settled=seat.warm_up["settled"],
-            warm_up=tuple(_block(b) for b in seat.warm_up["blocks"]),
+            load_seconds=seat.opened.load_seconds,
+            settled=seat.warm_up.settled,
+            warm_up=seat.warm_up.blocks,
             blocks=tuple(seat.blocks),
-            memory=Memory(**memory),
+            memory=memory,
         )
     )
 
 
-def _verify(seat: _Seat, by: _Conductor) -> bool:
-    from pydantic import TypeAdapter
-
+def _verify(seat: _Seat, sitting: _Sitting) -> bool:
     seat.stage = "verify"
-    by.watcher.entered(seat.ready.case, "verify")
+    sitting.watcher.entered(seat.ready.case, "verify")
     content = seat.ready.reference_content
-    answer = seat.ask(
+    verified = seat.ask(
+        Verified,
         "verify",
-        tolerances={name: asdict(t) for name, t in by.settings.parity.tolerances.items()},
+        tolerances=sitting.settings.parity.tolerances,
         noise_floor=content["noise_floor"],
         samples=content["samples"],
         shapes=content["shapes"],
     )
-    if answer is None:
+    if verified is None:
         return False
-    judged = TypeAdapter(Parity).validate_python(answer["parity"])
-    seat.parity = replace(judged, notes=tuple(content.get("notes", ())))
-    seat.placement = answer["placement"]
+    seat.parity = replace(verified.parity, notes=tuple(content.get("notes", ())))
+    seat.placement = verified.placement
     seat.stage = "measure"
     return True
 
 
-def _half_width_of_process(seats: Sequence[_Seat], by: _Conductor) -> float:
+def _half_width_of_process(seats: Sequence[_Seat], sitting: _Sitting) -> float:
     """Of the processes that are there, the widest interval."""
     widths = [
-        stopping.process_half_width(seat.rounds, base.rounds if base else None, by.settings.plan.confidence)
-        for seat, base in _compared([seat for seat in seats if seat.child], by)
+        stopping.process_half_width(
+            seat.rounds, base.rounds if base else None, sitting.settings.plan.confidence
+        )
+        for seat, base in _compared([seat for seat in seats if seat.child], sitting)
     ]
     return max(widths, default=0.0)
 
 
-def _half_width(seats: Sequence[_Seat], by: _Conductor) -> float:
+def _half_width(seats: Sequence[_Seat], sitting: _Sitting) -> float:
     """Over all processes of the living cases, the widest interval."""
     widths = [
-        stopping.case_half_width(seat.finished, base.finished if base else None, by.settings.plan.confidence)
-        for seat, base in _compared([seat for seat in seats if seat.error is None], by)
+        stopping.case_half_width(
+            seat.finished, base.finished if base else None, sitting.settings.plan.confidence
+        )
+        for seat, base in _compared([seat for seat in seats if seat.error is None], sitting)
     ]
     return max(widths, default=0.0)
 
 
-def _compared(living: Sequence[_Seat], by: _Conductor) -> list[tuple[_Seat, _Seat | None]]:
+def _compared(living: Sequence[_Seat], sitting: _Sitting) -> list[tuple[_Seat, _Seat | None]]:
     """The cases whose intervals say when to stop, and the baseline that each is compared with.
 
     Where there is none, it is the interval of the case's own median. The baseline's own counts only where it
     is alone: drift, which no ratio holds, would keep the whole group going (simulated, 12 cases: half as
     many rounds again).
     """
-    baseline = next((seat for seat in living if seat.ready.case.id == by.settings.baseline), None)
+    baseline = next((seat for seat in living if seat.ready.case.id == sitting.settings.baseline), None)
     others = [(seat, baseline) for seat in living if seat is not baseline]
     return others or [(seat, None) for seat in living]
 
@@ -340,16 +350,6 @@ def _load_statistics() -> None:
     stats.load()
 
 
-def _block(value: Mapping[str, Any]) -> Block:
-    return Block(
-        **{
-            **value,
-            "latencies_ns": tuple(value["latencies_ns"]),
-            "noise": Noise(**value["noise"]),
-        }
-    )
-
-
 def _result(seat: _Seat, session: str, stopped_by: StoppedBy) -> Measured:
     if seat.error is not None:
         return Measured(stage=seat.stage, error=seat.error)
@@ -358,6 +358,6 @@ def _result(seat: _Seat, session: str, stopped_by: StoppedBy) -> Measured:
         replicates=tuple(seat.replicates),
         stopped_by=stopped_by,
         placement=seat.placement,
-        versions=seat.opened.get("versions", {}),
+        versions=seat.opened.versions,
     )
     return Measured(measurement=measurement, parity=seat.parity)

@@ -1,14 +1,14 @@
 """A worker process: loads one artifact into one runtime, runs blocks, verifies, reports its memory.
 
 It holds the standard library, numpy and the runtime under test, nothing else: what else it imported
-would be in the numbers. It speaks to the conductor over a pipe (process.py).
+would be in the numbers. It speaks to who measures over a pipe (machine/child.py).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,11 +16,13 @@ from typing import Any
 from benchbox import plugins
 from benchbox.machine import clock, environment, memory
 from benchbox.machine.child import Handler, Message
+from benchbox.measure.answers import Checked, Opened, Verified, WarmedUp
 from benchbox.numerics import arrays, attention, gradient, parity
 from benchbox.numerics.gradient import GRADIENT
-from benchbox.plugins.contract import Evidence, Session, SessionJob
-from benchbox.schema.asked import Backend, Case, Threads, Tolerance
-from benchbox.schema.seen import Artifact, Attention, Block, OutputParity
+from benchbox.plugins.contract import BackendPlugin, Evidence, Session, SessionJob
+from benchbox.schema import wire
+from benchbox.schema.asked import Backend, Case, Tolerance
+from benchbox.schema.seen import Artifact, Attention, Block, Memory, OutputParity
 from benchbox.schema.tensors import Array, Feeds, Outputs
 
 
@@ -37,15 +39,14 @@ def handlers() -> Mapping[str, Handler]:
     }
 
 
-def check(message: Message) -> Mapping[str, Any]:
+def check(message: Message) -> Checked:
     """Raises Unavailable where the backend cannot run here; else says its providers and versions."""
-    plugin = plugins.load("backends", message["word"])
+    plugin = plugins.backend(message["word"])
     plugins.require(plugin)
     if message.get("backend"):
-        given = message["backend"]
-        backend = Backend(**{**given, "threads": Threads(**given["threads"])})
+        backend = wire.decode(message["backend"], Backend)
         plugin.check(backend, plugins.options(plugin, backend.options))
-    return {"providers": list(plugin.providers()), "versions": dict(plugin.versions())}
+    return Checked(tuple(plugin.providers()), plugin.versions())
 
 
 class Worker:
@@ -60,15 +61,15 @@ class Worker:
         self._idle_bytes = 0
         self._loaded_bytes = 0
 
-    def open(self, message: Message) -> Mapping[str, Any]:
-        """Loads the artifact. The answer: seconds, and versions."""
+    def open(self, message: Message) -> Opened:
+        """Loads the artifact."""
         import numpy  # noqa: F401  # part of an idle worker, so that it is not counted as the model's
 
         self._idle_bytes = memory.peak_bytes()
-        self._case = Case.of(message["case"])
-        self._artifact = Artifact.of(message["artifact"])
+        self._case = wire.decode(message["case"], Case)
+        self._artifact = wire.decode(message["artifact"], Artifact)
         self._reference = Path(message["reference"])
-        plugin = plugins.load("backends", self._case.backend.word)
+        plugin = plugins.backend(self._case.backend.word)
         feeds = arrays.load(self._reference / "timing.npz")
         watch = clock.Stopwatch.start()
         self._session = plugin.open(self._job(message, plugin))
@@ -76,12 +77,9 @@ class Worker:
         seconds = watch.seconds()
         self._loaded_bytes = memory.peak_bytes()
         clock.rest()
-        return {
-            "load_seconds": seconds,
-            "versions": dict(plugin.versions()),
-        }
+        return Opened(seconds, plugin.versions())
 
-    def warm_up(self, message: Message) -> Mapping[str, Any]:
+    def warm_up(self, message: Message) -> WarmedUp:
         """Blocks until two readings in a row agree within 5 %, or `at_most_seconds` are over.
 
         Of a model whose calls are longer than a block every call is a reading, and after the first block one
@@ -95,44 +93,44 @@ class Worker:
             slow = bool(readings) and readings[-1] > block_seconds * 1e9
             blocks.append(self._block(len(blocks), None if slow else block_seconds))
             readings += _readings(blocks[-1])
-        return {"blocks": [asdict(b) for b in blocks], "settled": clock.settled(readings)}
+        return WarmedUp(tuple(blocks), clock.settled(readings))
 
-    def block(self, message: Message) -> Mapping[str, Any]:
+    def block(self, message: Message) -> Block:
         """One timed block, then rest until the runtime's threads have stopped spinning."""
-        return {"block": asdict(self._block(message["round"], message["block_seconds"]))}
+        return self._block(message["round"], message["block_seconds"])
 
-    def memory(self, _message: Message) -> Mapping[str, Any]:
+    def memory(self, _message: Message) -> Memory:
         """The high-water marks; asked before `verify`, whose other shapes would be in the peak."""
-        return {
-            "idle_bytes": self._idle_bytes,
-            "loaded_bytes": self._loaded_bytes,
-            "peak_bytes": memory.peak_bytes(),
-            "device_bytes": self._session.device_bytes(),
-        }
+        return Memory(
+            idle_bytes=self._idle_bytes,
+            loaded_bytes=self._loaded_bytes,
+            peak_bytes=memory.peak_bytes(),
+            device_bytes=self._session.device_bytes(),
+        )
 
-    def verify(self, message: Message) -> Mapping[str, Any]:
+    def verify(self, message: Message) -> Verified:
         """Parity against the stored reference outputs at each of its shapes, and nodes by provider."""
-        plugin = plugins.load("backends", self._case.backend.word)
+        plugin = plugins.backend(self._case.backend.word)
         options = plugins.options(plugin, self._case.backend.options)
         precision = plugin.precision(options, self._artifact)
-        gate = parity.Gate(
+        criteria = parity.Criteria(
             precision=precision,
-            tolerance=Tolerance(**message["tolerances"][precision]),
+            tolerance=wire.decode(message["tolerances"][precision], Tolerance),
             noise_floor=message["noise_floor"],
             samples=message["samples"],
         )
         seen = self._compare(message["shapes"])
-        judged = parity.judge(seen.outputs, seen.metrics, gate, seen.reasons, self._gradient_error())
+        judged = parity.judge(seen.outputs, seen.metrics, criteria, seen.reasons, self._gradient_error())
         judged = replace(judged, attention=seen.attention)
-        return {"parity": asdict(judged), "placement": dict(self._session.placement())}
+        return Verified(judged, self._session.placement())
 
-    def _job(self, message: Message, plugin: Any) -> SessionJob:
+    def _job(self, message: Message, plugin: BackendPlugin) -> SessionJob:
         case = self._case
         return SessionJob(
             artifact=self._artifact,
             folder=Path(message["folder"]),
             model=case.model,
-            family=plugins.load("models", case.model.family),
+            family=plugins.family_of(case.model),
             backend=case.backend,
             options=plugins.options(plugin, case.backend.options),
             shape=case.shape,
@@ -157,7 +155,7 @@ class Worker:
         )
 
     def _compare(self, shapes: list[Mapping[str, int]]) -> Compared:
-        family = plugins.load("models", self._case.model.family)
+        family = plugins.family_of(self._case.model)
         by_shape: dict[str, tuple[Mapping[str, int], list[tuple[Outputs, Outputs]]]] = {}
         shares: dict[str, list[tuple[float, int]]] = {}
         reasons: list[str] = []
@@ -170,7 +168,7 @@ class Worker:
                 reasons += [f"at {_label(shape)}: {text}" for text in wrong]
                 continue
             if self._case.model.attention:
-                maps = maps or attention.kept(stored.feeds, stored.outputs, candidate)
+                maps = maps or attention.kept_maps(stored.feeds, stored.outputs, candidate)
             by_shape.setdefault(str(shape), (shape, []))[1].append((stored.outputs, candidate))
             if all(parity.is_finite(output) for output in candidate.values()):  # else a metric means nothing
                 found = family.metrics(self._case.model, self._evidence(stored, candidate))
@@ -195,9 +193,9 @@ class Worker:
     def _evidence(self, stored: Stored, candidate: Outputs) -> Evidence:
         """What the task's metrics are made of; what the reference was rolled out to, the candidate is too."""
         rolled: Outputs = {}
-        if stored.rolled:
-            family = plugins.load("models", self._case.model.family)
-            rolled = family.rollout(self._case.model, self._session.run, stored.feeds)
+        rollout = plugins.family_of(self._case.model).rollout
+        if stored.rolled and rollout is not None:
+            rolled = rollout(self._case.model, self._session.run, stored.feeds)
         return Evidence(
             feeds=stored.feeds,
             reference={**stored.outputs, **stored.rolled},
@@ -229,7 +227,9 @@ class Stored:
     def read(cls, path: Path) -> Stored:
         """The arrays of a `parity-<i>.npz`, told apart by what their names begin with."""
         stored = arrays.load(path)
-        feeds, outputs, rolled = (arrays.under(prefix, stored) for prefix in ("in:", "out:", "roll:"))
+        feeds, outputs, rolled = (
+            arrays.without_prefix(prefix, stored) for prefix in ("in:", "out:", "roll:")
+        )
         return cls(feeds, outputs, rolled, stored.get("labels"))
 
 

@@ -20,6 +20,6 @@ def prefixed(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{prefix}{name}": array for name, array in arrays.items()}
 
 
-def under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+def without_prefix(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the arrays whose names begin with `prefix`, without it: the inverse of `prefixed`."""
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}

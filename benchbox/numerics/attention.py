@@ -24,7 +24,7 @@ SAMPLES, WORDS, PIXELS = 2, 3, 56
 _GREY = 128
 
 
-def kept(feeds: Feeds, reference: Outputs, candidate: Outputs) -> tuple[Attention, ...]:
+def kept_maps(feeds: Feeds, reference: Outputs, candidate: Outputs) -> tuple[Attention, ...]:
     """The maps of the first samples of a batch; nothing where the outputs have no attention."""
     if OUTPUT not in reference or OUTPUT not in candidate:
         return ()

@@ -63,12 +63,12 @@ class Probe:
     def load(cls, file: Path) -> Probe:
         """The inverse of `save`; objects are refused."""
         stored = arrays.load(file)
-        stacked = arrays.under("direction:", stored)
+        stacked = arrays.without_prefix("direction:", stored)
         count = len(stored["derivatives"])
         return cls(
-            feeds=arrays.under("in:", stored),
+            feeds=arrays.without_prefix("in:", stored),
             directions=[{name: a[index] for name, a in stacked.items()} for index in range(count)],
-            cotangents=arrays.under("cotangent:", stored),
+            cotangents=arrays.without_prefix("cotangent:", stored),
             derivatives=[float(value) for value in stored["derivatives"]],
             step=float(stored["step"]),
         )
@@ -111,16 +111,16 @@ def choose_step(run: Forward, feeds: Feeds, along: Sequence[Direction], weights:
     length = float(np.sqrt(sum(np.sum(feeds[n].astype(np.float64) ** 2) for n in continuous(feeds)))) or 1.0
     fine, coarse = _FINE * length, _COARSE * length
 
-    def at(direction: Direction, step: float) -> float:
+    def weighed_at(direction: Direction, step: float) -> float:
         return _weighed(run(_moved(feeds, direction, step)), weights)
 
-    middle = at(along[0], 0.0)
+    middle = weighed_at(along[0], 0.0)
     noises, thirds = [], []
     for direction in along:
-        second = at(direction, fine) - 2 * middle + at(direction, -fine)
+        second = weighed_at(direction, fine) - 2 * middle + weighed_at(direction, -fine)
         noises.append(abs(second) / np.sqrt(6.0))  # variances 1 + 4 + 1
-        outer = at(direction, 2 * coarse) - at(direction, -2 * coarse)
-        inner = at(direction, coarse) - at(direction, -coarse)
+        outer = weighed_at(direction, 2 * coarse) - weighed_at(direction, -2 * coarse)
+        inner = weighed_at(direction, coarse) - weighed_at(direction, -coarse)
         thirds.append(abs(outer - 2 * inner) / (2 * coarse**3))
     third = float(np.median(thirds))
     best = (3 * float(np.median(noises)) / third) ** (1 / 3) if third > 0 else _MOST * length

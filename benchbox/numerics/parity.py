@@ -25,7 +25,7 @@ RELATIVE_FLOOR = 1e-3
 
 
 @dataclass(frozen=True)
-class Gate:
+class Criteria:
     """What a candidate is judged by; `noise_floor` is the fp32 reference against itself with other
     thread counts, as max absolute error."""
 
@@ -80,7 +80,7 @@ def shape_mismatch(name: str, reference: Array, candidate: Array) -> str:
 def judge(
     outputs: Sequence[OutputParity],
     metrics: Mapping[str, float],
-    gate: Gate,
+    criteria: Criteria,
     reasons: Sequence[str] = (),
     gradient_error: float | None = None,
 ) -> Parity:
@@ -92,16 +92,16 @@ def judge(
     if not outputs and not reasons:
         found.append("no output was compared")
     for output in outputs:
-        found += _violations(output, gate.tolerance, gate.noise_floor)
-    for name, bound in gate.tolerance.metrics.items():
+        found += _violations(output, criteria.tolerance, criteria.noise_floor)
+    for name, bound in criteria.tolerance.metrics.items():
         found += _metric_violation(name, bound, metrics)
-    found += _gradient_violation(gradient_error, gate.tolerance.gradient)
+    found += _gradient_violation(gradient_error, criteria.tolerance.gradient)
     return Parity(
         passed=not found,
-        precision=gate.precision,
-        tolerance=gate.tolerance,
-        noise_floor=gate.noise_floor,
-        samples=gate.samples,
+        precision=criteria.precision,
+        tolerance=criteria.tolerance,
+        noise_floor=criteria.noise_floor,
+        samples=criteria.samples,
         outputs=tuple(outputs),
         metrics=dict(metrics),
         reasons=tuple(found),

@@ -18,7 +18,7 @@ REPORTERS = ("csv", "html", "markdown")
 
 def write_reports(runs: Runs, folder: str | Path, reporters: Sequence[str] = REPORTERS) -> tuple[Path, ...]:
     """Draws the reports into `folder`. Raises UsageError for a reporter that does not exist."""
-    loaded = [plugins.load("reporters", word) for word in reporters]
+    loaded = [plugins.reporter(word) for word in reporters]
     for plugin in loaded:
         plugins.require(plugin)
     target = Path(folder)

@@ -85,7 +85,7 @@ def parse(line: bytes) -> Record | None:
 
 
 def decode(text: bytes, of: type[_T]) -> _T:
-    """A value of a dataclass of schema.py from JSON, within the bounds. Raises ValueError, RecursionError."""
+    """A value of a dataclass of schema from JSON, within the bounds. Raises ValueError, RecursionError."""
     import msgspec
 
     decoder = _decoder(cast(Hashable, of))
@@ -164,7 +164,7 @@ def _decoder(of: Any) -> Any:
 
 @cache
 def _struct(of: Any) -> Any:
-    """A struct with the fields of a dataclass of schema.py, and bounds that plain types cannot say."""
+    """A struct with the fields of a dataclass of schema, and bounds that plain types cannot say."""
     import msgspec
 
     hints = get_type_hints(of)

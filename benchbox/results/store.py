@@ -45,7 +45,7 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFolder:
     """A results folder that is being written."""
 
     folder: Path
@@ -73,7 +73,7 @@ class Run:
 
 def create(
     results: Path, suite: Mapping[str, Any], environment: Environment, *, name: str, now: datetime
-) -> Run:
+) -> RunFolder:
     """A new run folder `results/<suite>-<time>-<short hash>/` with the suite and the environment in it."""
     stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%S")
     short = digest([suite, asdict(environment), now.isoformat(), os.getpid()])[:6]
@@ -85,7 +85,7 @@ def create(
         (folder / RECORDS).touch()
     except OSError as error:
         raise StoreError(f"cannot create {folder}: {error.strerror}") from error
-    return Run(folder)
+    return RunFolder(folder)
 
 
 def load(folder: Path) -> Results:

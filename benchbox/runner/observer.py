@@ -11,7 +11,7 @@ from benchbox.schema.seen import Record
 
 
 class Observer(Protocol):
-    """Who is told how a run goes; every method is called from the conductor's thread."""
+    """Who is told how a run goes; every method is called from the thread that runs."""
 
     def started(self, folder: Path, cases: Sequence[Case], done: Sequence[Record]) -> None:
         """The run's folder, the cases still to do, and those finished before (on resume)."""

@@ -72,7 +72,7 @@ class Time:
 
 
 @dataclass
-class Watcher:
+class RunWatcher:
     """Passes on how a group goes."""
 
     say: Observer

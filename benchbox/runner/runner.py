@@ -1,4 +1,4 @@
-"""The conductor: plan, build, measure in interleaved rounds, record, report.
+"""A run: plan, build, measure in interleaved rounds, record, report.
 
 Every case ends as a record, whatever happens to it, and a record is on the disk before the next group
 begins.
@@ -7,24 +7,35 @@ begins.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchbox.build.cache import Cache, default_folder
 from benchbox.errors import StoreError
-from benchbox.machine import clock, environment
+from benchbox.machine import clock
+from benchbox.machine.launcher import LOCAL, Launcher
 from benchbox.reporters.write import write_reports
 from benchbox.results import store
 from benchbox.runner.interrupt import Interrupt
 from benchbox.runner.observer import Observer, Silent
 from benchbox.runner.progress import progress_of
-from benchbox.runner.work import Request, Work
+from benchbox.runner.work import Records, Work
 from benchbox.schema import paths
 from benchbox.schema.asked import Suite
 from benchbox.schema.seen import Environment
 from benchbox.suite.load import from_source, load_suite
 from benchbox.suite.selection import select
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line said beside the suite; it is part of the command that reproduces a row."""
+
+    overrides: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,22 +64,24 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
     cache: str | Path | None = None,
     resume: str | Path | None = None,
     observer: Observer | None = None,
+    launcher: Launcher = LOCAL,
 ) -> Finished:
     """Runs a suite (a path, or one already loaded) and writes its reports.
 
     `overrides`, `only` and `skip` are those of the command line; `resume` is a results folder whose
     unfinished cases are done, and then `suite` may be that folder's own (see `resumed`). `reports=None`
-    writes none. Raises SuiteError and StoreError; whatever happens to a case becomes its record.
+    writes none; `launcher` says where workers and builders run. Raises SuiteError and StoreError; whatever
+    happens to a case becomes its record.
     """
     loaded, request = _resolve(suite, overrides, (only, skip))
-    here = environment.describe()
+    here = launcher.machine.describe()
     if resume is None:
         content = _suite_file(loaded, request, Path(results))
         book = store.create(Path(results), content, here, name=loaded.name, now=clock.now())
         before = None
     else:
         before = _reopen(Path(resume), here)
-        book = store.Run(before.folder)
+        book = store.RunFolder(before.folder)
     done = before.records if before else ()
     finished = {record.case.id for record in done}
     todo = [case for case in loaded.cases if case.id not in finished]
@@ -77,15 +90,17 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
     with Interrupt(say) as interrupt:
         work = Work(
             suite=loaded,
-            book=book,
+            name=book.name,
             cache=Cache(Path(cache) if cache else default_folder()),
-            host=environment.host(),
+            launcher=launcher,
             say=say,
             interrupt=interrupt,
-            request=request,
             time=progress_of(loaded, len(todo)),
+            overrides=request.overrides,
         )
-        work.do(todo)
+        with closing(work.records(todo)) as made:
+            for records in made:
+                _keep(records, book, say)
     kept = before if before and not todo else store.load(book.folder)
     try:
         drawn, problem = _write_reports(book.folder, reports), ""
@@ -93,6 +108,14 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
         drawn, problem = (), str(error)
     unfinished = len(kept.records) < len(loaded.cases)
     return Finished(kept, drawn, interrupt.asked and unfinished, problem, len(loaded.cases))
+
+
+def _keep(records: Records, book: store.RunFolder, say: Observer) -> None:
+    """On the disk first, and then said."""
+    if records:
+        book.append(records)
+    for record in records:
+        say.recorded(record)
 
 
 def resumed(folder: str | Path) -> tuple[Suite, Mapping[str, Any]]:
@@ -124,7 +147,7 @@ def _suite_file(suite: Suite, request: Request, results: Path) -> Mapping[str, A
     return {
         "name": suite.name,
         "file": paths.without_home(suite.file),
-        "folder": paths.way(suite.folder, results.absolute()),
+        "folder": paths.path_between(suite.folder, results.absolute()),
         "source": suite.source,
         "request": asdict(request),
         "measure": asdict(suite.measure),

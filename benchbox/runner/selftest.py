@@ -12,18 +12,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchbox import plugins
 from benchbox.errors import StageError, Unavailable
-from benchbox.machine import clock, environment
+from benchbox.machine import clock
+from benchbox.machine.launcher import LOCAL, Launcher
 from benchbox.measure import rounds
 from benchbox.numerics import stats
 from benchbox.numerics.stats import Interval, Verdict
-from benchbox.results import timings as comparison
+from benchbox.plugins.backends import synthetic
+from benchbox.results import timings
+from benchbox.runner.records import Provenance, measure_ready
 from benchbox.schema.asked import Backend, Case, Dataset, MeasurePlan, Model, ParityPlan, Stage, Step, Threads
-from benchbox.schema.seen import Artifact, Measurement
+from benchbox.schema.seen import Artifact, Measurement, Record
 
 # Of the plain case: six pairs, none of which may be told apart.
 COPIES = 4
@@ -42,7 +46,7 @@ Say = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Trial:
     """One case against another: the true ratio, the interval that was found, and its verdict."""
 
     truth: float
@@ -67,8 +71,8 @@ class SelfTest:
     seconds: float
     replicates: int
     latency_ns: float
-    same: tuple[Comparison, ...]
-    slower: tuple[Comparison, ...]
+    same: tuple[Trial, ...]
+    slower: tuple[Trial, ...]
     smallest: float | None
     disturbed: float
     margin: float
@@ -84,18 +88,18 @@ class SelfTest:
         return self.false_alarms == 0
 
 
-def run(minutes: float = 1.5, say: Say = lambda _words, _share: None) -> SelfTest:
-    """Measures for about so many minutes. Raises StageError where a worker failed."""
+def run(minutes: float = 1.5, say: Say = lambda _words, _share: None, launcher: Launcher = LOCAL) -> SelfTest:
+    """Measures for about so many minutes, by workers of the launcher. Raises where one of them failed."""
     watch = clock.Stopwatch.start()
     runtime = _runtime()
     plan = plan_for(minutes * 60)
-    cases = _cases(runtime)
+    cases = _cases(runtime, launcher.machine.usable_cores())
     with tempfile.TemporaryDirectory(prefix="benchbox-selftest-") as folder:
         ready = [_ready(case, Path(folder)) for case in cases]
-        settings = rounds.Settings(plan, ParityPlan(), session="selftest", baseline=cases[0].id)
-        watcher = _Watcher(say, watch, minutes * 60)
-        measured = rounds.measure_together(ready, settings, watcher)
-    return judge(runtime, watch.seconds(), plan, [_measurement(measured[case.id]) for case in cases])
+        settings = rounds.Settings(plan, ParityPlan(), "selftest", cases[0].id, launcher=launcher)
+        watcher = _TrialWatcher(say, watch, minutes * 60)
+        records = measure_ready(ready, settings, watcher, Provenance(frozenset({cases[0].id})))
+    return judge(runtime, watch.seconds(), plan, [_measurement(record) for record in records])
 
 
 def plan_for(seconds: float) -> MeasurePlan:
@@ -110,21 +114,21 @@ def plan_for(seconds: float) -> MeasurePlan:
 
 def judge(runtime: str, seconds: float, plan: MeasurePlan, measurements: Sequence[Measurement]) -> SelfTest:
     """What the measurements say: copies of the plain case first, then those made slower."""
-    timings = comparison.flatten(measurements)
+    flat = timings.flatten(measurements)
     plain = list(combinations(range(COPIES), 2))
     slowed = [(COPIES + index, 0) for index in range(len(SLOWER_BY))]
     ours, theirs = np.array([*plain, *slowed], dtype=np.int64).T
     confidence = np.full(ours.size, plan.confidence)
-    bounds = zip(*comparison.ratios(timings, ours, theirs, confidence), strict=True)
+    bounds = zip(*timings.ratios(flat, ours, theirs, confidence), strict=True)
     truths = [1.0] * len(plain) + [1 + share for share in SLOWER_BY]
-    found = [_comparison(truth, bound, plan) for truth, bound in zip(truths, bounds, strict=True)]
+    found = [_trial(truth, bound, plan) for truth, bound in zip(truths, bounds, strict=True)]
     replicates = min(len(measurement.replicates) for measurement in measurements)
     same = tuple(found[: len(plain)])
     return SelfTest(
         runtime=runtime,
         seconds=seconds,
         replicates=replicates,
-        latency_ns=float(comparison.medians(timings, np.full(timings.cases, plan.confidence))[1][0]),
+        latency_ns=float(timings.medians(flat, np.full(flat.cases, plan.confidence))[1][0]),
         same=same,
         slower=tuple(found[len(plain) :]),
         smallest=smallest_provable([pair.interval for pair in same], replicates, plan),
@@ -192,10 +196,10 @@ def _more_time(found: SelfTest, wanted: float) -> str:
     return f"It would take about {math.ceil(minutes)} minutes a group of {COPIES + len(SLOWER_BY)} cases."
 
 
-def _comparison(truth: float, bound: tuple[float, float, float], plan: MeasurePlan) -> Comparison:
+def _trial(truth: float, bound: tuple[float, float, float], plan: MeasurePlan) -> Trial:
     low, point, high = (float(value) for value in bound)
     interval = None if math.isnan(low) else Interval(low, point, high)
-    return Comparison(truth, interval, stats.verdict(interval, plan.margin))
+    return Trial(truth, interval, stats.verdict(interval, plan.margin))
 
 
 def _disturbed(measurements: Sequence[Measurement]) -> float:
@@ -205,26 +209,24 @@ def _disturbed(measurements: Sequence[Measurement]) -> float:
 
 def _runtime() -> str:
     """A real one where it is installed."""
-    plugin = plugins.load("backends", "synthetic")
-    case = _case("onnxruntime", 0.0, 0)
+    case = _case("onnxruntime", 0.0, copy=0)
     try:
-        plugin.check(case.backend, plugins.options(plugin, case.backend.options))
+        synthetic.check(case.backend, synthetic.Options(**case.backend.options))
     except Unavailable:
         return "numpy"
     return "onnxruntime"
 
 
-def _cases(runtime: str) -> list[Case]:
-    copies = [_case(runtime, 0.0, copy) for copy in range(COPIES)]
-    return copies + [_case(runtime, share, 0) for share in SLOWER_BY]
+def _cases(runtime: str, threads: int) -> list[Case]:
+    copies = [_case(runtime, 0.0, copy, threads) for copy in range(COPIES)]
+    return copies + [_case(runtime, share, 0, threads) for share in SLOWER_BY]
 
 
-def _case(runtime: str, slower_by: float, copy: int) -> Case:
-    plugin = plugins.load("backends", "synthetic")
+def _case(runtime: str, slower_by: float, copy: int, threads: int = 1) -> Case:
     backend = Backend(
         word="synthetic",
-        providers=plugin.DEFAULT_PROVIDERS,
-        threads=Threads(intra_op=environment.usable_cores()),
+        providers=synthetic.DEFAULT_PROVIDERS,
+        threads=Threads(intra_op=threads),
         options={"runtime": runtime, "slower_by": slower_by, "copy": copy},
     )
     # A worker looks up the family for its metrics; none is computed, because there is no reference.
@@ -233,14 +235,15 @@ def _case(runtime: str, slower_by: float, copy: int) -> Case:
         model=Model(name="synthetic", family=family, source="", task=""),
         path=(Step("synthetic"),),
         backend=backend,
-        shape={"batch": plugin.ROWS},
+        shape={"batch": synthetic.ROWS},
         dataset=Dataset("random"),
     )
 
 
 def _ready(case: Case, folder: Path) -> rounds.Ready:
     """No file but the feeds: the network is made where it runs."""
-    np.savez(folder / "timing.npz", **plugins.load("backends", "synthetic").feeds())
+    feeds: Any = synthetic.feeds()
+    np.savez(folder / "timing.npz", **feeds)
     artifact = Artifact(
         key="",
         kind="synthetic",
@@ -255,16 +258,17 @@ def _ready(case: Case, folder: Path) -> rounds.Ready:
     return rounds.Ready(case, artifact, folder, folder, nothing_to_verify, folder)
 
 
-def _measurement(measured: rounds.Measured) -> Measurement:
-    if measured.error is not None:
-        raise measured.error
-    if measured.measurement is None or not measured.measurement.replicates:
-        raise StageError("a worker of the self-test gave no measurement")
-    return measured.measurement
+def _measurement(record: Record) -> Measurement:
+    """Raises where there is none, as the case ended: a self-test needs all of them."""
+    if record.outcome == "skipped":
+        raise Unavailable(record.reason, record.hint)
+    if record.measurement is None:
+        raise StageError(record.reason, detail=record.detail, peak_memory_bytes=record.peak_memory_bytes)
+    return record.measurement
 
 
 @dataclass
-class _Watcher:
+class _TrialWatcher:
     """Passes on how far it is; a self-test is short, and Ctrl-C ends it at once."""
 
     say: Say

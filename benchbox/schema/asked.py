@@ -42,7 +42,7 @@ class Step:
     word: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def at(self, folder: Path) -> Step:
+    def located_from(self, folder: Path) -> Step:
         """The step with its local paths made absolute."""
         return replace(self, options=_located(self.options, folder))
 
@@ -62,7 +62,9 @@ class Lora:
 
 @dataclass(frozen=True)
 class Model:
-    """Which module is measured: a family's file name, where its weights are from, what was overridden.
+    """Which module is measured: the family that knows it, where its weights are from, what was overridden.
+
+    `family` is a plug-in's word, or the path of a file of the suite's.
 
     `lora` are the adapters that are attached to it, in the order in which they are merged. `attention` makes
     it give its attention over the image beside its outputs.
@@ -79,16 +81,12 @@ class Model:
     lora: tuple[Lora, ...] = ()
     attention: bool = False
 
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Model:
-        """The inverse of `dataclasses.asdict`."""
-        return cls(**{**value, "lora": tuple(Lora(**adapter) for adapter in value.get("lora", ()))})
-
-    def at(self, folder: Path) -> Model:
+    def located_from(self, folder: Path) -> Model:
         """The model for who opens its files: local paths that a suite in this folder wrote, absolute."""
         lora = tuple(replace(adapter, source=located(adapter.source, folder)) for adapter in self.lora)
         config = _located(self.config, folder)
-        return replace(self, source=located(self.source, folder), lora=lora, config=config)
+        family, source = located(self.family, folder), located(self.source, folder)
+        return replace(self, family=family, source=source, lora=lora, config=config)
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class Dataset:
     word: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def at(self, folder: Path) -> Dataset:
+    def located_from(self, folder: Path) -> Dataset:
         """The dataset with its local paths made absolute."""
         return replace(self, options=_located(self.options, folder))
 
@@ -127,7 +125,7 @@ class Backend:
     provider_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     python: str | None = None
 
-    def at(self, folder: Path) -> Backend:
+    def located_from(self, folder: Path) -> Backend:
         """The backend with its local paths, and that of its interpreter, made absolute."""
         return replace(
             self,
@@ -162,37 +160,17 @@ class Case:
     opset: int = 17
     dynamic_axes: bool = True
 
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Case:
-        """The inverse of `dataclasses.asdict`, for a worker that has no pydantic."""
-        backend = value["backend"]
-        return cls(
-            model=Model.of(value["model"]),
-            path=tuple(Step(**step) for step in value["path"]),
-            backend=Backend(
-                **{
-                    **backend,
-                    "providers": tuple(backend["providers"]),
-                    "threads": Threads(**backend["threads"]),
-                }
-            ),
-            shape=value["shape"],
-            dataset=Dataset(**value["dataset"]),
-            opset=value["opset"],
-            dynamic_axes=value["dynamic_axes"],
-        )
-
-    def at(self, folder: Path) -> Case:
+    def located_from(self, folder: Path) -> Case:
         """The case for who opens its files: local paths that a suite in this folder wrote, absolute.
 
         It has another id: what is recorded, and what a key is made of, is the case as it was written.
         """
         return replace(
             self,
-            model=self.model.at(folder),
-            path=tuple(step.at(folder) for step in self.path),
-            backend=self.backend.at(folder),
-            dataset=self.dataset.at(folder),
+            model=self.model.located_from(folder),
+            path=tuple(step.located_from(folder) for step in self.path),
+            backend=self.backend.located_from(folder),
+            dataset=self.dataset.located_from(folder),
         )
 
     @property

@@ -41,7 +41,7 @@ def expanded(text: str) -> str:
     return os.path.expanduser(text) if text.startswith("~/") else text  # noqa: PTH111 - which raises
 
 
-def way(folder: Path, start: Path) -> str:
+def path_between(folder: Path, start: Path) -> str:
     """How to get from one folder to another; from the home folder, where only the goal lies in it."""
     goal = without_home(str(folder))
     if goal.startswith("~") and not without_home(str(start)).startswith("~"):

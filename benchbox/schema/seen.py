@@ -33,11 +33,6 @@ class Artifact:
     facts: Mapping[str, Any] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Artifact:
-        """The inverse of `dataclasses.asdict`, for a worker that has no pydantic."""
-        return cls(**{**value, "steps": tuple(Step(**step) for step in value["steps"])})
-
 
 @dataclass(frozen=True)
 class OutputParity:
@@ -204,9 +199,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Host:
-    """What a pass may decide its defaults by: the features of the CPU as /proc/cpuinfo names them."""
+    """What an artifact may depend on: the CPU's features as /proc/cpuinfo names them; of the GPU that CUDA
+    uses first its name, its compute capability (`9.0`) and the driver's version, None where there is none."""
 
     cpu_features: frozenset[str]
+    gpu: str | None = None
+    compute_capability: str | None = None
+    driver: str | None = None
 
     @property
     def has_vnni(self) -> bool:

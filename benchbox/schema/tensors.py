@@ -36,17 +36,17 @@ class TensorSpec:
         return {index: axis for index, axis in enumerate(self.axes) if isinstance(axis, str)}
 
 
-def parts(axis: int | str) -> tuple[str, ...]:
+def axis_parts(axis: int | str) -> tuple[str, ...]:
     """The names of sizes that a dynamic axis is made of: both of `past + sequence`; none of a fixed one."""
     return () if isinstance(axis, int) else tuple(part.strip() for part in axis.split("+"))
 
 
-def length(axis: int | str, shape: Mapping[str, int]) -> int | None:
+def axis_length(axis: int | str, shape: Mapping[str, int]) -> int | None:
     """The size of an axis, of several names their sum; None where the shape lacks one of them."""
     if isinstance(axis, int):
         return axis
-    known = [shape[part] for part in parts(axis) if part in shape]
-    return sum(known) if len(known) == len(parts(axis)) else None
+    known = [shape[part] for part in axis_parts(axis) if part in shape]
+    return sum(known) if len(known) == len(axis_parts(axis)) else None
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def refuse(*details: InitErrorDetails) -> NoReturn:
     raise ValidationError.from_exception_data("suite", list(details))
 
 
-def said(error: Mapping[str, Any]) -> str:
+def said_of_error(error: Mapping[str, Any]) -> str:
     """What a pydantic error says, in our words."""
     context = error.get("ctx", {})
     if error["type"] in {_WRONG, UNKNOWN_KEY, MISSING}:
@@ -54,7 +54,7 @@ def said(error: Mapping[str, Any]) -> str:
         return text.format(value=kind(error["input"]), **{k: v for k, v in context.items() if k != "value"})
     if error["type"] in {"literal_error", "enum"}:
         allowed = re.findall(r"'([^']*)'", context["expected"])
-        return plugins.unknown(cut(error["input"]), allowed, what="word")
+        return plugins.unknown(cut_text(error["input"]), allowed, what="word")
     if error["type"] == "value_error":
         return str(context["error"])
     return f"{error['msg'].removeprefix('Input ')}, not {kind(error['input'])}"
@@ -111,7 +111,7 @@ class Form(BaseModel):
         try:
             form = handler({key: value for key, value in data.items() if key in allowed})
         except ValidationError as error:
-            details += again(error)
+            details += errors_below(error)
         if details:
             refuse(*details)
         return form
@@ -122,13 +122,13 @@ def unknown_keys(
 ) -> list[InitErrorDetails]:
     """An error for each key that is not allowed."""
     return [
-        wrong(plugins.unknown(cut(key), allowed, what=what), key, of=UNKNOWN_KEY)
+        wrong(plugins.unknown(cut_text(key), allowed, what=what), key, of=UNKNOWN_KEY)
         for key in data
         if key not in allowed
     ]
 
 
-def again(error: ValidationError, *before: str | int) -> list[InitErrorDetails]:
+def errors_below(error: ValidationError, *before: str | int) -> list[InitErrorDetails]:
     """The errors of a failed validation, to be raised anew together with others, below `before`."""
     return [_anew(e, *before) for e in error.errors(include_url=False)]
 
@@ -136,9 +136,9 @@ def again(error: ValidationError, *before: str | int) -> list[InitErrorDetails]:
 def _anew(error: Mapping[str, Any], *before: str | int) -> InitErrorDetails:
     loc = (*before, *error["loc"])
     if loc[-1:] == ("[key]",):  # pydantic's mark for the key of a dict
-        return wrong(said(error), *loc[:-1], of=UNKNOWN_KEY)
+        return wrong(said_of_error(error), *loc[:-1], of=UNKNOWN_KEY)
     of = error["type"] if error["type"] in {UNKNOWN_KEY, MISSING} else _WRONG
-    return wrong(said(error), *loc, of=of)
+    return wrong(said_of_error(error), *loc, of=of)
 
 
 def custom(message: str) -> PydanticCustomError:
@@ -146,7 +146,7 @@ def custom(message: str) -> PydanticCustomError:
     return PydanticCustomError(_WRONG, "{text}", {"text": message})
 
 
-def cut(value: Any) -> str:
+def cut_text(value: Any) -> str:
     """A text that fits into a message."""
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchbox import plugins
+from benchbox.plugins.contract import BackendPlugin, Plugin
 from benchbox.suite.form import SuiteForm
 from benchbox.suite.inputs import DatasetForm
 from benchbox.suite.models import ModelForm
@@ -19,6 +20,7 @@ _COUNT: Schema = {"type": "integer", "minimum": 1}
 _COUNTS: Schema = {"anyOf": [_COUNT, {"type": "array", "items": _COUNT, "minItems": 1, "uniqueItems": True}]}
 _THREADS: Schema = {"anyOf": [*_COUNTS["anyOf"], {"$ref": "#/$defs/Threads"}]}
 _DURATION = "^\\s*[0-9]+(\\.[0-9]+)?\\s*(ms|s|m|min|h)\\s*$"
+_FILE = "^(\\.|\\.\\.|~)/.*\\.py$"
 _SIZE = "^\\s*[0-9]+(\\.[0-9]+)?\\s*([kKmMgG]([iI])?)?[bB]\\s*$"
 
 
@@ -71,7 +73,7 @@ def _untitled(schema: Schema) -> Schema:
 def _model() -> Schema:
     schema = _form(ModelForm)
     schema["properties"]["family"] = _named("models", schema["properties"]["family"]["description"])
-    tasks = sorted({t for word in plugins.names("models") for t in plugins.load("models", word).TASKS})
+    tasks = sorted({t for word in plugins.usable("models") for t in plugins.family(word).TASKS})
     schema["properties"]["task"] = {
         "enum": [*tasks, None],
         "description": ModelForm.model_fields["task"].description,
@@ -80,7 +82,11 @@ def _model() -> Schema:
 
 
 def _named(family: plugins.Kind, description: str) -> Schema:
-    choices = [{"const": w, "description": plugins.summary(family, w)} for w in plugins.names(family)]
+    choices: list[Schema] = [
+        {"const": w, "description": plugins.summary(family, w)} for w in plugins.usable(family)
+    ]
+    if family == "models":
+        choices.append({"pattern": _FILE, "description": "A file of your own, which defines a family."})
     return {"description": description, "oneOf": choices}
 
 
@@ -95,14 +101,14 @@ def _words(family: plugins.Kind, generic: Mapping[str, Schema] | None = None) ->
             "additionalProperties": False,
             "properties": {word: _options(plugins.load(family, word), generic)},
         }
-        for word in plugins.names(family)
+        for word in plugins.usable(family)
     ]
     return {"anyOf": [_named(family, f"A file name in {family}/."), *mappings]}
 
 
-def _options(module: Any, generic: Mapping[str, Schema]) -> Schema:
+def _options(module: Plugin, generic: Mapping[str, Schema]) -> Schema:
     own: Schema = {}
-    if hasattr(module, "Options"):
+    if module.Options is not None:
         own = adapter(module.Options).json_schema(ref_template="#/$defs/{model}")
     properties = {name: _untitled(field) for name, field in own.get("properties", {}).items()}
     schema: Schema = {
@@ -113,8 +119,8 @@ def _options(module: Any, generic: Mapping[str, Schema]) -> Schema:
     return {**schema, **{key: own[key] for key in ("$defs", "required", "description") if key in own}}
 
 
-def _known(generic: Mapping[str, Schema], module: Any) -> dict[str, Schema]:
-    if not generic:
+def _known(generic: Mapping[str, Schema], module: Plugin) -> dict[str, Schema]:
+    if not isinstance(module, BackendPlugin):
         return {}
     provider = {"enum": list(module.KNOWN_PROVIDERS)}
     chain = {"type": "array", "items": provider, "minItems": 1}
@@ -143,8 +149,8 @@ def _one_or_more(name: str, description: str) -> Schema:
 
 def _inputs() -> Schema:
     sizes = {"batch": 1}
-    for word in plugins.names("models"):
-        for of_task in plugins.load("models", word).TASKS.values():
+    for word in plugins.usable("models"):
+        for of_task in plugins.family(word).TASKS.values():
             sizes.update(of_task)
     described = DatasetForm.model_fields["dataset"].description
     return {

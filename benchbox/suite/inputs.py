@@ -19,8 +19,8 @@ from benchbox.schema.asked import (
 )
 from benchbox.suite.check import (
     Form,
-    again,
     custom,
+    errors_below,
     refuse,
 )
 from benchbox.suite.quantities import SIZES_OF_INPUTS
@@ -66,13 +66,13 @@ def read_inputs(data: Any, info: ValidationInfo) -> Inputs:
             try:
                 sizes[name] = tuple(SIZES_OF_INPUTS.validate_python(value))
             except ValidationError as error:
-                details += again(error, name)
+                details += errors_below(error, name)
     try:
         form = DatasetForm.model_validate(
             {k: v for k, v in data.items() if k == "dataset"}, context=info.context
         )
     except ValidationError as error:
-        details += again(error)
+        details += errors_below(error)
     if details:
         refuse(*details)
     return Inputs(form.dataset, sizes)

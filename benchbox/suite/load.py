@@ -12,7 +12,7 @@ from benchbox.errors import SuiteError, UsageError
 from benchbox.machine import environment
 from benchbox.schema import paths
 from benchbox.schema.asked import Suite, Threads
-from benchbox.suite.check import MISSING, UNKNOWN_KEY, said
+from benchbox.suite.check import MISSING, UNKNOWN_KEY, said_of_error
 from benchbox.suite.form import validated
 from benchbox.suite.matrix import multiplied
 from benchbox.suite.models import sizes_of
@@ -76,7 +76,7 @@ def _error(error: ValidationError, source: Source) -> UsageError:
     from_overrides: list[str] = []
     for e in error.errors(include_url=False):
         label = source.label(e["loc"], missing=e["type"] == MISSING)
-        text = f"{label}: {said(e)}" if label else said(e)
+        text = f"{label}: {said_of_error(e)}" if label else said_of_error(e)
         written = source.override_at(e["loc"])
         if written:
             from_overrides.append(f"{written.place}: {text}")

@@ -104,7 +104,7 @@ def _lonely(form: SuiteForm) -> Iterator[InitErrorDetails]:
 
 
 def _accepting(kind: str) -> str:
-    words = [w for w in plugins.names("backends") if kind in plugins.load("backends", w).ACCEPTS]
+    words = [word for word in plugins.usable("backends") if kind in plugins.backend(word).ACCEPTS]
     return ", ".join(words) or "none"
 
 

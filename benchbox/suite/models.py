@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +15,9 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from benchbox import plugins
+from benchbox.errors import StageError
 from benchbox.plugins import hub
+from benchbox.plugins.contract import Family
 from benchbox.schema import paths as local
 from benchbox.schema.asked import (
     Lora,
@@ -26,9 +27,9 @@ from benchbox.schema.asked import (
 from benchbox.suite.check import (
     Between,
     Form,
-    again,
     custom,
-    cut,
+    cut_text,
+    errors_below,
     refuse,
     wrong,
 )
@@ -78,7 +79,7 @@ def _loras(data: Any, info: ValidationInfo) -> tuple[Lora, ...]:
                 {"source": item} if isinstance(item, str) else item, context=info.context
             )
         except ValidationError as error:
-            details += again(error, *place)
+            details += errors_below(error, *place)
             continue
         found.append(Lora(form.source, form.weight))
     if details:
@@ -89,7 +90,10 @@ def _loras(data: Any, info: ValidationInfo) -> tuple[Lora, ...]:
 class ModelForm(Form):
     """A model: the family knows how to load it and how to feed it."""
 
-    family: str = Field(description="File name of a plug-in in models/.")
+    family: str = Field(
+        description="Word of a plug-in in models/, or a file of your own that is one (./family.py, from the "
+        "suite's folder), with trust_remote_code."
+    )
     source: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_source)] = Field(
         description="Hub id (owner/name, owner/name@revision), or a folder or file (./folder, from the "
         "suite's)."
@@ -123,20 +127,18 @@ class ModelForm(Form):
 def read_model(data: Any, info: ValidationInfo) -> Model:
     """An entry of `models`."""
     form = ModelForm.model_validate(data, context=info.context)
-    try:
-        family = plugin("models", form.family, what="model family")
-    except PydanticCustomError as error:
-        refuse(wrong(str(error), "family"))
+    folder = folder_of(info)
+    word, family = _family(form, folder)
     task = next(iter(family.TASKS)) if form.task is None else form.task
     if task not in family.TASKS:
-        refuse(wrong(plugins.unknown(cut(task), list(family.TASKS), what="task"), "task"))
-    if form.attention and task not in getattr(family, "ATTENTION", ()):
+        refuse(wrong(plugins.unknown(cut_text(task), list(family.TASKS), what="task"), "task"))
+    if form.attention and task not in family.ATTENTION:
         refuse(wrong(_no_attention(form.family, task), "attention"))
-    folder = folder_of(info)
     name = form.name or clean_name(local.located(form.source, folder).rpartition("/")[2])
-    weights = form.weights or getattr(family, "WEIGHTS", "random")
+    weights = form.weights or family.WEIGHTS
     given = {field: getattr(form, field) for field in ModelForm.model_fields}
     given["config"] = paths_in(form.config, folder, "config")
+    given["family"] = word
     model = Model(**{**given, "name": name, "task": task, "weights": weights})
     try:
         sizes_of(model, folder)
@@ -148,14 +150,26 @@ def read_model(data: Any, info: ValidationInfo) -> Model:
 def sizes_of(model: Model, folder: Path) -> dict[str, int]:
     """The sizes that the model's inputs have beside `batch`, and their defaults: those of its task, and those
     that its source or its `config` declares. Raises ValueError where what it declares is wrong."""
-    family = plugins.load("models", model.family)
-    declared: Mapping[str, tuple[int, int]] = (
-        family.sizes(model.at(folder)) if hasattr(family, "sizes") else {}
-    )
-    return {**family.TASKS[model.task], **{name: default for name, (default, _) in declared.items()}}
+    here = model.located_from(folder)
+    family = plugins.family_of(here)
+    declared = {name: default for name, (default, _) in family.sizes(here).items()}
+    return {**family.TASKS[model.task], **declared}
+
+
+def _family(form: ModelForm, folder: Path) -> tuple[str, Family]:
+    """How the family is written, and what it has; one that is a file is read here and not run."""
+    try:
+        if not plugins.is_file(form.family):
+            return form.family, plugin("models", form.family, what="model family")
+        word = local_path(form.family, folder)
+        if not form.trust_remote_code:
+            raise custom(f"{word} is Python code: if you trust it, write trust_remote_code: true beside it")
+        return word, plugins.family_in(Path(local.located(word, folder)))
+    except (PydanticCustomError, StageError) as error:
+        refuse(wrong(str(error), "family"))
 
 
 def _no_attention(word: str, task: str) -> str:
-    able = {w: getattr(plugins.load("models", w), "ATTENTION", ()) for w in plugins.names("models")}
+    able = {w: plugins.family(w).ATTENTION for w in plugins.usable("models")}
     listed_tasks = "; ".join(f"{w}: {', '.join(tasks)}" for w, tasks in able.items() if tasks)
     return f"{word} keeps no attention over an image for {task}. Those that do: {listed_tasks}."

@@ -16,8 +16,8 @@ from benchbox.schema.asked import (
     Step,
 )
 from benchbox.suite.check import (
-    again,
     custom,
+    errors_below,
     refuse,
     wrong,
 )
@@ -44,7 +44,7 @@ def read_path(data: Any, info: ValidationInfo) -> tuple[Step, ...]:
             if produced is not None and index > 0:
                 _accepts(module, step, steps[-1], produced)
         except ValidationError as error:
-            details += again(error, index)
+            details += errors_below(error, index)
             produced = None
             continue
         except PydanticCustomError as error:
@@ -61,13 +61,13 @@ def read_path(data: Any, info: ValidationInfo) -> tuple[Step, ...]:
 def _step(data: Any, info: ValidationInfo, *, first: bool) -> tuple[Any, Step]:
     word = word_and_fields(data, what="step")[0]
     family: plugins.Kind = "exporters" if first else "passes"
-    if first and word in plugins.names("passes"):
+    if first and not plugins.exists("exporters", word) and plugins.exists("passes", word):
         exporters = ", ".join(plugins.names("exporters"))
         raise custom(
             f"{word!r} is a pass; a path begins with an exporter. Allowed: {exporters}. "
             f"A path of several steps is a list: - [onnx, {word}]"
         )
-    if not first and word in plugins.names("exporters"):
+    if not first and not plugins.exists("passes", word) and plugins.exists("exporters", word):
         raise custom(
             f"{word!r} is an exporter, which can only come first. "
             f"Allowed here: {', '.join(plugins.names('passes'))}."
@@ -86,6 +86,5 @@ def _accepts(module: Any, step: Step, before: Step, produced: str) -> None:
 
 def produces(path: Sequence[Step]) -> str:
     """The kind of artifact at the end of a path."""
-    last = plugins.load("exporters" if len(path) == 1 else "passes", path[-1].word)
-    word: str = last.PRODUCES
-    return word
+    word = path[-1].word
+    return plugins.exporter(word).PRODUCES if len(path) == 1 else plugins.pass_(word).PRODUCES

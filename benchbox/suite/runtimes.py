@@ -24,10 +24,10 @@ from benchbox.schema.asked import (
 from benchbox.suite.check import (
     UNKNOWN_KEY,
     Form,
-    again,
-    cut,
+    cut_text,
+    errors_below,
     refuse,
-    said,
+    said_of_error,
     unknown_keys,
     wrong,
 )
@@ -65,7 +65,7 @@ def read_threads(data: Any, info: ValidationInfo) -> tuple[Threads, ...]:
         if isinstance(data, dict):
             raise
         # `threads: x` has no field intra_op: what is wrong is the value itself.
-        refuse(*(wrong(said(e), *e["loc"][1:]) for e in error.errors(include_url=False)))
+        refuse(*(wrong(said_of_error(e), *e["loc"][1:]) for e in error.errors(include_url=False)))
     cores = [info.context["cores"]] if info.context else [1]
     intra_op = form.intra_op or cores
     return tuple(Threads(intra, inter) for intra in intra_op for inter in form.inter_op)
@@ -108,7 +108,7 @@ def read_runtime(data: Any, info: ValidationInfo) -> Runtime:
     try:
         return _runtime_of(module, word, fields, info)
     except ValidationError as error:
-        refuse(*again(error, word))
+        refuse(*errors_below(error, word))
 
 
 def _runtime_of(module: Any, word: str, fields: Mapping[str, Any], info: ValidationInfo) -> Runtime:
@@ -131,7 +131,7 @@ def _runtime_of(module: Any, word: str, fields: Mapping[str, Any], info: Validat
 
 def _known_fields(module: Any, own: Mapping[str, Any]) -> None:
     """Unknown options are told from generic fields too, so that `provider` finds `providers`."""
-    names = [f.name for f in dataclasses.fields(module.Options)] if hasattr(module, "Options") else []
+    names = [] if module.Options is None else [f.name for f in dataclasses.fields(module.Options)]
     details = unknown_keys(own, [*names, *GENERIC], what="option")
     if details:
         refuse(*details)
@@ -144,7 +144,7 @@ def _chains(module: Any, given: Sequence[Any] | None) -> tuple[tuple[str, ...], 
     for index, entry in enumerate(given):
         for place, provider in enumerate(listed(entry)):
             if not isinstance(provider, str) or provider not in module.KNOWN_PROVIDERS:
-                message = plugins.unknown(cut(provider), module.KNOWN_PROVIDERS, what="provider")
+                message = plugins.unknown(cut_text(provider), module.KNOWN_PROVIDERS, what="provider")
                 details.append(wrong(message, "providers", index, place))
         if entry == [] or listed(entry) in [listed(other) for other in given[:index]]:
             message = "is empty" if entry == [] else "stands in the list twice"

@@ -108,7 +108,7 @@ def parse(text: str, file: str) -> Source:
     root = _compose(text, file)
     if root is None:
         raise SuiteError("the suite is empty: it needs models, paths, backends and inputs", file=file)
-    data = _Reader(file).value(root)
+    data = _YamlReader(file).value(root)
     if not isinstance(data, dict):
         line, column = _mark(root)
         raise SuiteError(
@@ -215,7 +215,7 @@ def _problem(error: MarkedYAMLError, indentation: str) -> str:
     return f"not YAML: {problem}"
 
 
-class _Reader:
+class _YamlReader:
     """Makes plain values of nodes, counting them, so that a few aliases cannot become a billion values."""
 
     def __init__(self, file: str) -> None:
@@ -389,7 +389,7 @@ class _Stop:
 
     text: str
 
-    def at(self, done: Loc, message: str) -> NoReturn:
+    def refuse_at(self, done: Loc, message: str) -> NoReturn:
         where = ".".join(str(part) for part in done) or "the suite"
         raise UsageError(f"--set {self.text}: {where} {message}")
 
@@ -398,7 +398,7 @@ def _value(written: str, text: str) -> Any:
     place = f"--set {text}"
     try:
         node = _compose(written, place)
-        return None if node is None else _Reader(place).value(node)
+        return None if node is None else _YamlReader(place).value(node)
     except SuiteError as error:
         raise UsageError(f"{place}: {error.message}") from error
 
@@ -419,7 +419,7 @@ def _written(data: Any, keys: Sequence[str], value: Any, stop: _Stop, done: Loc 
     if isinstance(data, str) and data == key:  # `pytorch` becomes `pytorch: {}`
         data = {key: None}
     if data is not None and not isinstance(data, dict):
-        stop.at(done, f"is {kind(data)}, which has no field {key!r}; set it as a whole")
+        stop.refuse_at(done, f"is {kind(data)}, which has no field {key!r}; set it as a whole")
     fields = data or {}
     inner, loc = _written(fields.get(key), rest, value, stop, (*done, key))
     return {**fields, key: inner}, loc
@@ -427,5 +427,5 @@ def _written(data: Any, keys: Sequence[str], value: Any, stop: _Stop, done: Loc 
 
 def _index(items: Sequence[Any], key: str, stop: _Stop, done: Loc) -> int:
     if not (key.isascii() and key.isdigit() and len(key) < 10 and int(key) < len(items)):
-        stop.at(done, f"is a list: write a number from 0 to {len(items) - 1} in place of {key!r}")
+        stop.refuse_at(done, f"is a list: write a number from 0 to {len(items) - 1} in place of {key!r}")
     return int(key)

@@ -13,18 +13,23 @@ from pydantic import TypeAdapter, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from benchbox import plugins
+from benchbox.errors import UsageError
 from benchbox.schema import paths as local
-from benchbox.suite.check import UNKNOWN_KEY, again, custom, cut, refuse, unknown_keys, wrong
+from benchbox.suite.check import UNKNOWN_KEY, custom, cut_text, errors_below, refuse, unknown_keys, wrong
 from benchbox.suite.source import kind, printable
 
 
 def plugin(family: plugins.Kind, word: Any, *, what: str) -> Any:
-    """The plug-in of that word; the error names the words that exist and the nearest one."""
+    """The plug-in of that word; the error names the words that exist and the nearest one, or the package
+    whose plug-in cannot be used."""
     if not isinstance(word, str):
         raise custom(f"should be a word, not {kind(word)}. Allowed: {', '.join(plugins.names(family))}.")
-    if word not in plugins.names(family):
-        raise custom(plugins.unknown(cut(word), plugins.names(family), what=what))
-    return plugins.load(family, word)
+    if not plugins.exists(family, word):
+        raise custom(plugins.unknown(cut_text(word), plugins.names(family), what=what))
+    try:
+        return plugins.load(family, word)
+    except UsageError as error:
+        raise custom(str(error)) from error
 
 
 @cache
@@ -35,10 +40,10 @@ def adapter(options: type) -> TypeAdapter[Any]:
 
 def options(module: Any, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """What of `given` differs from the plug-in's defaults, validated, as plain values."""
-    fields = dataclasses.fields(module.Options) if hasattr(module, "Options") else ()
-    if not fields:
+    fields = () if module.Options is None else dataclasses.fields(module.Options)
+    if module.Options is None or not fields:
         details = [
-            wrong(f"unknown option: {cut(key)!r}. There are none.", key, of=UNKNOWN_KEY) for key in given
+            wrong(f"unknown option: {cut_text(key)!r}. There are none.", key, of=UNKNOWN_KEY) for key in given
         ]
         return refuse(*details) if details else {}
     details = unknown_keys(given, [field.name for field in fields], what="option")
@@ -47,7 +52,7 @@ def options(module: Any, given: Mapping[str, Any], folder: Path) -> dict[str, An
         paths = paths_in(known, folder, always=("root",))
         value = adapter(module.Options).validate_json(json.dumps(paths), strict=True)
     except ValidationError as error:
-        details += again(error)
+        details += errors_below(error)
     if details:
         refuse(*details)
     plain = adapter(module.Options).dump_python(value, mode="json")
@@ -94,7 +99,7 @@ def local_path(text: str, folder: Path) -> str:
     except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, or no home folder
         found = False
     if not found:
-        raise custom(f"{kind(text)} does not exist (looked for {printable(cut(path))})")
+        raise custom(f"{kind(text)} does not exist (looked for {printable(cut_text(path))})")
     return local.written(text)
 
 
@@ -111,7 +116,7 @@ def word_and_fields(data: Any, *, what: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(data, dict):
         raise custom(f"should be the word of a {what}, or {{word: {{option: value}}}}, not {kind(data)}")
     if len(data) != 1:
-        words = ", ".join(map(cut, data)) or "nothing"
+        words = ", ".join(map(cut_text, data)) or "nothing"
         raise custom(f"names {words}; a {what} is one word, with its options indented below it")
     [(word, fields)] = data.items()
     if fields is not None and not isinstance(fields, dict):
@@ -128,4 +133,4 @@ def with_options(
     try:
         return module, word, options(module, fields, folder_of(info))
     except ValidationError as error:
-        refuse(*again(error, word))
+        refuse(*errors_below(error, word))

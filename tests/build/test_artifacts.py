@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cases
+from benchbox import plugins
 from benchbox.build import artifacts, cache
 from benchbox.build.artifacts import build_artifact
 from benchbox.build.cache import Cache
 from benchbox.build.keys import artifact_keys
 from benchbox.machine import environment
 from benchbox.measure.rounds import Ready
+from benchbox.schema import wire
 from benchbox.schema.asked import Case, Step
+from benchbox.schema.seen import Host
+from fakes import FakePass
 
 pytest.importorskip("torch")
 
+PLAIN = Host(frozenset({"avx2"}))
+L4 = replace(PLAIN, gpu="NVIDIA L4", compute_capability="8.9", driver="580.1")
 ONNX = cases.case("onnx")
 INT8 = cases.case("onnx", "int8_dynamic")
 
@@ -67,3 +74,54 @@ def test_a_lost_artifact_in_the_middle_of_a_path_is_not_needed(
 
 def never(*_: Any) -> Any:
     raise AssertionError("nothing is to be built")
+
+
+@pytest.mark.parametrize(
+    ("depends_on", "told", "shape"),
+    [
+        ((), PLAIN, {"image_size": 32}),
+        (("gpu", "driver"), replace(L4, compute_capability=None), {"image_size": 32}),
+        (
+            ("compute_capability", "shape"),
+            replace(PLAIN, compute_capability="8.9"),
+            {"batch": 1, "image_size": 32},
+        ),
+    ],
+)
+def test_a_pass_is_told_of_machine_and_sizes_what_its_key_holds(
+    depends_on: tuple[str, ...],
+    told: Host,
+    shape: dict[str, int],
+    own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = FakePass(monkeypatch, DEPENDS_ON=depends_on)
+    build_artifact(INT8, Cache(own_cache), L4)
+    assert (fake.job.host, fake.job.shape) == (told, shape)
+    assert fake.job.signature == plugins.family("vit").signature(INT8.model, INT8.shape)
+
+
+@pytest.mark.parametrize(
+    ("declared", "facts", "precision"),
+    [
+        (None, {}, "fp32"),
+        ("fp16", {}, "fp16"),
+        ("fp16", {"precision": "int4"}, "int4"),
+        (None, {"precision": "bf16"}, "bf16"),
+    ],
+)
+def test_a_pass_may_say_its_precision_after_the_fact(
+    declared: str | None,
+    facts: dict[str, Any],
+    precision: str,
+    own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    FakePass(monkeypatch, facts, PRECISION=declared)
+    made = artifacts.artifact_of(build_artifact(INT8, Cache(own_cache), PLAIN))
+    assert made.precision == precision
+
+
+def test_what_is_told_of_a_machine_comes_back_the_same() -> None:
+    assert wire.decode(wire.encode(L4), Host) == L4
+    assert wire.encode(L4)["cpu_features"] == ["avx2"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,10 +119,9 @@ def test_an_input_is_as_long_as_its_axes_say_and_axes_without_a_size_are_of_any(
     axes: tuple[int | str, ...], seen: tuple[int, ...], refused: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shape = {"batch": 2, "length": 5, "past": 7}
-    family = SimpleNamespace(
-        feeds=lambda *_: {"x": np.zeros(seen, np.float32)},
-        signature=lambda *_: Signature((TensorSpec("x", "float32", axes),), ()),
-    )
+    signature = Signature((TensorSpec("x", "float32", axes),), ())
+    given = {"x": np.zeros(seen, np.float32)}
+    family = plugins.seen_as("models", {"feeds": lambda *_: given, "signature": lambda *_: signature})
     monkeypatch.setattr(plugins, "load", lambda *_: family)
     case = cases.case("torch", shape=shape)
     if not refused:

@@ -13,9 +13,11 @@ from benchbox.build.keys import _readable, artifact_keys, reference_key
 from benchbox.errors import StageError
 from benchbox.schema.asked import Case, Dataset, Lora, Model, Step
 from benchbox.schema.seen import Host
+from fakes import FakePass
 
 PLAIN = Host(frozenset({"avx2"}))
 VNNI = Host(frozenset({"avx2", "avx512_vnni"}))
+L4 = replace(PLAIN, gpu="NVIDIA L4", compute_capability="8.9", driver="580.1")
 ONNX = cases.case("onnx")
 INT8 = cases.case("onnx", "int8_dynamic")
 
@@ -115,9 +117,26 @@ def test_the_length_that_calibrates_is_in_its_key_and_in_no_other() -> None:
 
 def test_what_all_plugins_build_with_is_in_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before, reference = keys(INT8), reference_key(INT8, 4)
-    monkeypatch.setattr(plugins, "shared_digest", lambda: "edited")
+    monkeypatch.setattr("benchbox.build.keys.shared_digest", lambda maker: "edited")
     assert not set(before) & set(keys(INT8))
     assert reference_key(INT8, 4) != reference
+
+
+def test_no_key_of_a_cpu_artifact_knows_the_gpu() -> None:
+    for word in plugins.own("passes"):
+        case = cases.case("onnx", word)
+        assert keys(case, L4) == keys(case, PLAIN)
+
+
+def test_what_a_pass_depends_on_is_in_its_key_and_in_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakePass(monkeypatch, DEPENDS_ON=("gpu", "shape"))
+    before = keys(INT8, L4)
+    assert keys(INT8, replace(L4, driver="999", compute_capability="9.0")) == before
+    assert keys(INT8, replace(L4, gpu="NVIDIA H100"))[0] == before[0]
+    assert keys(INT8, replace(L4, gpu="NVIDIA H100"))[1] != before[1]
+    batch = cases.case("onnx", "int8_dynamic", batch=8)
+    assert keys(batch, L4)[0] == before[0]
+    assert keys(batch, L4)[1] != before[1]
 
 
 def test_a_model_with_adapters_depends_on_peft(monkeypatch: pytest.MonkeyPatch) -> None:

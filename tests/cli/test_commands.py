@@ -721,11 +721,14 @@ class TestOtherCommands:
             "providers": ["A", "B"],
             "reason": "",
             "hint": "",
+            "origin": "benchbox",
+            "hides": [],
         }
 
     @pytest.fixture
     def machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(planning, "capabilities", lambda: self.CAPABILITIES)
+        backends = tuple(c for c in self.CAPABILITIES if c.kind == "backends")
+        monkeypatch.setattr(planning, "capabilities", {"backends": backends}.__getitem__)
         monkeypatch.setattr(environment, "describe", lambda: MACHINE)
         monkeypatch.setattr(doctor, "take_readings", lambda machine: doctor.Readings(machine, 2**30))
 

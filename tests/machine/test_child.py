@@ -232,7 +232,7 @@ def test_killing_twice_is_killing_once(start: Start) -> None:
 
 def test_an_interpreter_that_does_not_exist_is_named() -> None:
     with pytest.raises(ChildDied, match=r"^cannot start /no/such/python: No such file or directory$"):
-        Child("benchbox.measure.worker", Limits(python="/no/such/python"))
+        Child("benchbox.measure.worker", Limits(), "/no/such/python")
 
 
 def test_children_leave_no_open_files(start: Start) -> None:

@@ -52,7 +52,7 @@ def test_a_zombie_has_no_memory_fields() -> None:
 def test_the_peak_keeps_what_was_freed_and_a_reset_forgets_it() -> None:
     """64 MiB that were touched and freed stay in the peak until it is reset."""
     low, high, reset, after = child(
-        "from benchbox import memory\n"
+        "from benchbox.machine import memory\n"
         "low = memory.peak_bytes()\n"
         "block = bytearray(64 * 2**20); del block\n"
         "high = memory.peak_bytes()\n"
@@ -94,7 +94,7 @@ def test_a_process_that_has_ended_is_no_process() -> None:
 def test_an_allocation_beyond_the_limit_raises_memory_error() -> None:
     assert (
         child(
-            "from benchbox import memory\n"
+            "from benchbox.machine import memory\n"
             "memory.limit_address_space(256 * 2**20)\n"
             "bytearray(16 * 2**20)\n"
             "try: bytearray(512 * 2**20)\n"

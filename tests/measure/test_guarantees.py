@@ -22,6 +22,7 @@ from scipy.special import stdtrit
 
 import cases
 from benchbox.machine.clock import Stopwatch
+from benchbox.machine.launcher import Launcher, Local
 from benchbox.measure import rounds, stopping
 from benchbox.measure.rounds import Ready, Settings
 from benchbox.numerics import stats
@@ -149,11 +150,18 @@ class Replay:
     seconds: float = 0.0
     opened: list[int] = field(default_factory=list)
 
-    def child(self, _role: str, _limits: object) -> Worker:
-        return Worker(self)
-
     def watch(self) -> Stopwatch:
         return Stopwatch.start(lambda: int(self.seconds * 1e9))
+
+
+class Replayed(Local):
+    """Starts the processes of a session of the simulated machine."""
+
+    def __init__(self, replay: Replay) -> None:
+        self.replay = replay
+
+    def worker(self, _limits: object, _python: str | None = None) -> Worker:
+        return Worker(self.replay)
 
 
 class Worker:
@@ -166,7 +174,7 @@ class Worker:
         return getattr(self, verb)(**content)
 
     def open(self, case: Any, **_: Any) -> Any:
-        self.case = case["shape"]["batch"] - 1
+        self.case = case.shape["batch"] - 1
         self.replicate = self.replay.opened.count(self.case)
         self.replay.opened.append(self.case)
         return {"load_seconds": 2.0}
@@ -177,7 +185,7 @@ class Worker:
     def block(self, round: int, **_: Any) -> Any:
         self.replay.seconds += self.replay.round_seconds[self.replicate, round]
         latencies_ns = self.replay.latencies_ns[self.case, self.replicate, round].tolist()
-        return {"block": asdict(Block(round, 0, 0, tuple(latencies_ns)))}
+        return asdict(Block(round, 0, 0, tuple(latencies_ns)))
 
     def memory(self) -> Any:
         return asdict(Memory(1, 2, 3))
@@ -212,22 +220,21 @@ def test_the_rounds_that_ship_stop_where_the_simulation_does(monkeypatch, latenc
     found = stopped(sessions, PLAN)
     for run in range(12):
         replay = Replay(sessions.latencies_ns[run], sessions.round_seconds[run])
-        monkeypatch.setattr(rounds, "Child", replay.child)
-        monkeypatch.setattr(rounds.measure, "Stopwatch", SimpleNamespace(start=replay.watch))
-        measurement = shipped()
+        monkeypatch.setattr(rounds.clock, "Stopwatch", SimpleNamespace(start=replay.watch))
+        measurement = shipped(Replayed(replay))
         counts = found.kept[run].sum(axis=-1)
         assert [len(replicate.blocks) for replicate in measurement.replicates] == counts[counts > 0].tolist()
         assert measurement.stopped_by == found.by[run]
 
 
-def shipped() -> Measurement:
+def shipped(launcher: Launcher) -> Measurement:
     """What rounds.py gives for the second of two cases, of which the first is the baseline."""
     artifact = Artifact("k", "onnx", "fp32", (), {}, 0, "", 0.0)
     content = {"noise_floor": 0.0, "samples": 1, "shapes": []}
     ours, theirs = (
         Ready(cases.case("onnx", batch=batch), artifact, Path(), Path(), content, Path()) for batch in (2, 1)
     )
-    plan = Settings(PLAN, ParityPlan(), session="s", baseline=theirs.case.id)
+    plan = Settings(PLAN, ParityPlan(), session="s", baseline=theirs.case.id, launcher=launcher)
     measurement = rounds.measure_together([theirs, ours], plan, Unheard())[ours.case.id].measurement
     assert measurement is not None
     return measurement

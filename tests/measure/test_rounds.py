@@ -13,6 +13,7 @@ import pytest
 import cases
 from benchbox.errors import ChildDied, StageError, Unavailable
 from benchbox.machine.child import Limits
+from benchbox.machine.launcher import Local, ThisMachine
 from benchbox.measure import rounds, stopping
 from benchbox.measure.disturbance import disturbance
 from benchbox.measure.rounds import Measured, Ready, Settings, sittings
@@ -40,7 +41,7 @@ class World:
     latency_ns: Callable[[str, int], int] = lambda title, n: 1_000_000
     noise: Callable[[str, int], Noise] = lambda title, n: QUIET
     failures: dict[tuple[str, str], Exception] = field(default_factory=dict)
-    limits: list[Limits] = field(default_factory=list)
+    limits: list[tuple[Limits, str | None]] = field(default_factory=list)
 
     def blocks(self) -> list[str]:
         return [name for name, verb in self.asked if verb == "block"]
@@ -49,17 +50,16 @@ class World:
 class FakeChild:
     """A process of a world; a case is known by its batch: `b1`, `b2` ..."""
 
-    world: World
-
-    def __init__(self, role: str, limits: Limits) -> None:
-        self.world.limits.append(limits)
+    def __init__(self, world: World, limits: Limits, python: str | None) -> None:
+        self.world = world
+        self.world.limits.append((limits, python))
         self.world.alive.add(id(self))
         self.name = ""
         self.count = 0
 
     def ask(self, verb: str, **content: Any) -> dict[str, Any]:
         if verb == "open":
-            self.name = f"b{content['case']['shape']['batch']}"
+            self.name = f"b{content['case'].shape['batch']}"
             self.world.started.append(self.name)
         self.world.asked.append((self.name, verb))
         if (self.name, verb) in self.world.failures:
@@ -81,13 +81,32 @@ class FakeChild:
         self.world.seconds += self.world.block_seconds
         latency = self.world.latency_ns(self.name, self.count)
         noise = self.world.noise(self.name, self.count)
-        return {"block": asdict(Block(content["round"], 0, 2 * latency, (latency,) * 50, noise))}
+        return asdict(Block(content["round"], 0, 2 * latency, (latency,) * 50, noise))
 
     def memory(self, content: Any) -> dict[str, Any]:
         return asdict(Memory(1, 2, 3))
 
     def verify(self, content: Any) -> dict[str, Any]:
         return {"parity": asdict(PARITY), "placement": {"CPU": 7}}
+
+
+class TwoCores(ThisMachine):
+    """A machine with two cores."""
+
+    def visible_cores(self) -> int:
+        return 2
+
+
+class Worlds(Local):
+    """Starts the processes of a world."""
+
+    machine = TwoCores()
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def worker(self, limits: Limits, python: str | None = None) -> FakeChild:
+        return FakeChild(self.world, limits, python)
 
 
 @dataclass
@@ -127,9 +146,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         def seconds(self) -> float:
             return made.seconds - self.since
 
-    monkeypatch.setattr(rounds.measure, "Stopwatch", Watch)
-    monkeypatch.setattr(rounds, "Child", type("Bound", (FakeChild,), {"world": made}))
-    monkeypatch.setattr(rounds.environment, "visible_cores", lambda: 2)
+    monkeypatch.setattr(rounds.clock, "Stopwatch", Watch)
     return made
 
 
@@ -140,6 +157,7 @@ def ready(batch: int, size_bytes: int = 0) -> Ready:
 
 
 def together(
+    world: World,
     names: Sequence[int],
     plan: MeasurePlan = PLAN,
     watcher: Watcher | None = None,
@@ -149,13 +167,13 @@ def together(
     """How each case came out, by its short name; without a baseline unless one is named."""
     items = [ready(batch) for batch in names]
     compared_with = "" if baseline is None else ready(baseline).case.id
-    settings = Settings(plan, ParityPlan(), session, compared_with)
+    settings = Settings(plan, ParityPlan(), session, compared_with, launcher=Worlds(world))
     found = rounds.measure_together(items, settings, watcher or Watcher())
     return {f"b{item.case.shape['batch']}": found[item.case.id] for item in items}
 
 
 def test_every_round_asks_each_case_once_in_a_shuffled_order(world: World) -> None:
-    together([1, 2, 3], replace(ONCE, precision=-1.0, budget_seconds=8.0))
+    together(world, [1, 2, 3], replace(ONCE, precision=-1.0, budget_seconds=8.0))
     order = world.blocks()
     by_round = [order[i : i + 3] for i in range(0, len(order), 3)]
     assert all(sorted(names) == ["b1", "b2", "b3"] for names in by_round)
@@ -164,32 +182,32 @@ def test_every_round_asks_each_case_once_in_a_shuffled_order(world: World) -> No
 
 def test_the_order_is_that_of_the_session(world: World) -> None:
     plan = replace(PLAN, precision=-1.0, budget_seconds=2.0)
-    together([1, 2, 3], plan, session="a")
+    together(world, [1, 2, 3], plan, session="a")
     first = world.blocks()
     world.asked.clear()
-    together([1, 2, 3], plan, session="a")
+    together(world, [1, 2, 3], plan, session="a")
     assert world.blocks() == first
     world.asked.clear()
-    together([1, 2, 3], plan, session="b")
+    together(world, [1, 2, 3], plan, session="b")
     assert world.blocks() != first
 
 
 def test_all_are_loaded_side_by_side_before_the_first_block(world: World) -> None:
-    together([1, 2], ONCE)
+    together(world, [1, 2], ONCE)
     verbs = [verb for _, verb in world.asked]
     assert verbs[:4] == ["open", "warm_up", "open", "warm_up"]
     assert verbs[4] == "block"
 
 
 def test_each_replicate_is_a_fresh_process(world: World) -> None:
-    found = together([1, 2], replace(PLAN, replicates=3))
+    found = together(world, [1, 2], replace(PLAN, replicates=3))
     assert world.started == ["b1", "b2"] * 3
     assert [r.index for r in found["b1"].measurement.replicates] == [0, 1, 2]  # type: ignore[union-attr]
     assert world.alive == set()
 
 
 def test_a_measurement_keeps_what_the_process_said(world: World) -> None:
-    (measurement,) = (m.measurement for m in together([1]).values())
+    (measurement,) = (m.measurement for m in together(world, [1]).values())
     assert measurement is not None
     assert (measurement.session, measurement.placement) == ("s", {"CPU": 7})
     assert measurement.versions == {"onnxruntime": "1"}
@@ -202,7 +220,7 @@ def test_a_measurement_keeps_what_the_process_said(world: World) -> None:
 
 def test_memory_is_asked_after_the_blocks_and_before_the_shapes_of_parity(world: World) -> None:
     """And parity once: it is the same in every process."""
-    together([1])
+    together(world, [1])
     verbs = [verb for _, verb in world.asked]
     assert verbs == [
         "open",
@@ -219,7 +237,7 @@ def test_memory_is_asked_after_the_blocks_and_before_the_shapes_of_parity(world:
 
 def test_rounds_end_when_every_case_is_known_precisely_enough(world: World) -> None:
     """Without any spread three rounds are enough, the fewest that have an interval."""
-    found = together([1, 2], replace(PLAN, budget_seconds=1000.0))
+    found = together(world, [1, 2], replace(PLAN, budget_seconds=1000.0))
     assert found["b1"].measurement is not None
     assert found["b1"].measurement.stopped_by == "precision"
     assert [len(r.blocks) for r in found["b1"].measurement.replicates] == [3, 3]
@@ -228,7 +246,7 @@ def test_rounds_end_when_every_case_is_known_precisely_enough(world: World) -> N
 def test_one_noisy_case_keeps_all_going_until_the_budget_is_spent(world: World) -> None:
     """Two cases of 4 s in two processes each: 4 s a replicate, 0.25 s a round."""
     world.latency_ns = lambda name, n: 1_000_000 * (1 + n % 3) if name == "b2" else 1_000_000
-    found = together([1, 2], replace(PLAN, budget_seconds=4.0))
+    found = together(world, [1, 2], replace(PLAN, budget_seconds=4.0))
     for measured in found.values():
         assert measured.measurement is not None
         assert measured.measurement.stopped_by == "budget"
@@ -244,8 +262,8 @@ def test_the_ratio_to_the_baseline_decides_and_drift_is_not_in_it(world: World) 
     """Without a baseline it is the median that must be known, and drift keeps it from being so."""
     world.latency_ns = drifting
     plan = replace(PLAN, budget_seconds=4.0)
-    ratio = together([1, 2], plan, baseline=1)["b2"].measurement
-    median = together([1, 2], plan)["b2"].measurement
+    ratio = together(world, [1, 2], plan, baseline=1)["b2"].measurement
+    median = together(world, [1, 2], plan)["b2"].measurement
     assert ratio is not None
     assert median is not None
     assert (ratio.stopped_by, [len(r.blocks) for r in ratio.replicates]) == ("precision", [3, 3])
@@ -254,7 +272,7 @@ def test_the_ratio_to_the_baseline_decides_and_drift_is_not_in_it(world: World) 
 
 def test_a_baseline_alone_must_have_its_own_median_known(world: World) -> None:
     world.latency_ns = drifting
-    found = together([1], replace(PLAN, budget_seconds=4.0), baseline=1)["b1"].measurement
+    found = together(world, [1], replace(PLAN, budget_seconds=4.0), baseline=1)["b1"].measurement
     assert found is not None
     assert (found.stopped_by, [len(r.blocks) for r in found.replicates]) == ("budget", [16, 16])
 
@@ -284,7 +302,7 @@ def test_more_processes_follow_while_the_ratio_is_not_known_and_as_many_as_the_p
     world.latency_ns = alternating(world, share)
     watcher = Watcher()
     plan = replace(PLAN, replicates=3, most_replicates=6, budget_seconds=1000.0)
-    for measured in together([1, 2], plan, watcher, baseline=1).values():
+    for measured in together(world, [1, 2], plan, watcher, baseline=1).values():
         assert measured.measurement is not None
         assert measured.measurement.stopped_by == stopped_by
         assert [r.index for r in measured.measurement.replicates] == list(range(processes))
@@ -295,7 +313,7 @@ def test_more_processes_follow_only_while_the_budget_lasts(world: World) -> None
     """Three rounds of 0.125 s a case are 0.375 s: there is time for five such processes, not for six."""
     world.latency_ns = alternating(world, 0.05)
     plan = replace(PLAN, replicates=2, most_replicates=12, budget_seconds=2.2)
-    found = together([1, 2], plan, baseline=1)["b2"].measurement
+    found = together(world, [1, 2], plan, baseline=1)["b2"].measurement
     assert found is not None
     assert found.stopped_by == "budget"
     assert [len(r.blocks) for r in found.replicates] == [3] * 5
@@ -303,7 +321,7 @@ def test_more_processes_follow_only_while_the_budget_lasts(world: World) -> None
 
 def test_nobody_looks_before_the_fewest_processes_are_there(world: World) -> None:
     """However well the first two agree."""
-    found = together([1, 2], replace(PLAN, replicates=5), baseline=1)["b2"].measurement
+    found = together(world, [1, 2], replace(PLAN, replicates=5), baseline=1)["b2"].measurement
     assert found is not None
     assert len(found.replicates) == 5
 
@@ -321,7 +339,7 @@ def test_slow_blocks_are_fewer_but_never_fewer_than_two(
     world.block_seconds = block_seconds
     if block_seconds == 1.0:
         world.latency_ns = lambda name, n: 1_000_000 * (1 + n % 3) if name == "b2" else 1_000_000
-    found = together([1, 2], MeasurePlan(), baseline=1)["b2"].measurement
+    found = together(world, [1, 2], MeasurePlan(), baseline=1)["b2"].measurement
     assert found is not None
     assert [len(r.blocks) for r in found.replicates] == [expected] * 5
 
@@ -329,7 +347,7 @@ def test_slow_blocks_are_fewer_but_never_fewer_than_two(
 def test_when_the_baseline_fails_the_others_go_by_their_own_medians(world: World) -> None:
     world.latency_ns = drifting
     world.failures["b1", "memory"] = ChildDied("killed")
-    found = together([1, 2], replace(PLAN, budget_seconds=4.0), baseline=1)
+    found = together(world, [1, 2], replace(PLAN, budget_seconds=4.0), baseline=1)
     assert found["b1"].measurement is None
     assert found["b2"].measurement is not None
     assert [len(r.blocks) for r in found["b2"].measurement.replicates] == [3, 16]
@@ -384,7 +402,7 @@ def test_how_many_processes_are_to_come(
 
 
 def test_a_budget_that_is_too_small_still_gives_the_fewest_rounds(world: World) -> None:
-    found = together([1], replace(PLAN, budget_seconds=0.0, min_rounds=2))
+    found = together(world, [1], replace(PLAN, budget_seconds=0.0, min_rounds=2))
     assert found["b1"].measurement is not None
     assert [len(r.blocks) for r in found["b1"].measurement.replicates] == [2, 2]
 
@@ -393,14 +411,16 @@ def test_what_the_reference_notes_is_in_the_parity(world: World) -> None:
     """Why something was not looked at: the builder knows it, the worker does not."""
     item = ready(1)
     noted = replace(item, reference_content={**item.reference_content, "notes": ["no accuracy: why"]})
-    found = rounds.measure_together([noted], Settings(PLAN, ParityPlan(), "s"), Watcher())[item.case.id]
+    found = rounds.measure_together(
+        [noted], Settings(PLAN, ParityPlan(), "s", launcher=Worlds(world)), Watcher()
+    )[item.case.id]
     assert found.parity == replace(PARITY, notes=("no accuracy: why",))
 
 
 def test_an_interrupt_finishes_what_is_in_hand_and_begins_no_other(world: World) -> None:
     """Two processes give an interval; with one, nobody could ever say anything of the case."""
     watcher = Watcher(stop_after=1)
-    found = together([1, 2], replace(PLAN, replicates=3), watcher)
+    found = together(world, [1, 2], replace(PLAN, replicates=3), watcher)
     for measured in found.values():
         assert measured.measurement is not None
         assert measured.measurement.stopped_by == "interrupt"
@@ -410,13 +430,13 @@ def test_an_interrupt_finishes_what_is_in_hand_and_begins_no_other(world: World)
 
 
 def test_an_interrupt_of_a_plan_of_one_process_begins_no_other(world: World) -> None:
-    found = together([1], replace(PLAN, replicates=1), Watcher(stop_after=1))
+    found = together(world, [1], replace(PLAN, replicates=1), Watcher(stop_after=1))
     assert found["b1"].measurement is not None
     assert len(found["b1"].measurement.replicates) == 1
 
 
 def test_an_interrupt_before_the_first_replicate_starts_nothing(world: World) -> None:
-    found = together([1], watcher=Watcher(stop_after=0))
+    found = together(world, [1], watcher=Watcher(stop_after=0))
     assert world.started == []
     assert found["b1"].measurement is not None
     assert found["b1"].measurement.replicates == ()
@@ -440,7 +460,7 @@ def test_a_failing_worker_ends_its_case_with_the_stage_and_no_other(
     world: World, verb: str, stage: str, error: StageError | Unavailable
 ) -> None:
     world.failures["b2", verb] = error
-    found = together([1, 2, 3])
+    found = together(world, [1, 2, 3])
     assert (found["b2"].stage, found["b2"].error, found["b2"].measurement) == (stage, error, None)
     assert world.started.count("b2") == 1
     for name in ("b1", "b3"):
@@ -451,16 +471,16 @@ def test_a_failing_worker_ends_its_case_with_the_stage_and_no_other(
 
 def test_a_group_of_which_every_worker_fails_ends(world: World) -> None:
     world.failures = {(name, "block"): ChildDied("killed") for name in ("b1", "b2")}
-    found = together([1, 2])
+    found = together(world, [1, 2])
     assert [m.stage for m in found.values()] == ["measure", "measure"]
 
 
 def test_a_worker_that_cannot_be_started_fails_in_load(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(role: str, limits: Limits) -> Any:
+    def refuse(_launcher: Worlds, _limits: Limits, _python: str | None) -> Any:
         raise ChildDied("cannot start python9: No such file or directory")
 
-    monkeypatch.setattr(rounds, "Child", refuse)
-    found = together([1])
+    monkeypatch.setattr(Worlds, "worker", refuse)
+    found = together(world, [1])
     assert (found["b1"].stage, str(found["b1"].error)) == (
         "load",
         "cannot start python9: No such file or directory",
@@ -473,7 +493,7 @@ def test_no_process_outlives_an_error_of_the_watcher(world: World) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        together([1, 2], watcher=Broken())
+        together(world, [1, 2], watcher=Broken())
     assert world.alive == set()
 
 
@@ -481,8 +501,8 @@ def test_limits_are_those_of_the_plan_and_the_interpreter_that_of_the_case(world
     plan = replace(ONCE, memory_limit_bytes=5 * MIB, timeout_seconds=7.0)
     item = ready(1)
     item = replace(item, case=replace(item.case, backend=replace(item.case.backend, python="/x/python")))
-    rounds.measure_together([item], Settings(plan, ParityPlan(), "s"), Watcher())
-    assert world.limits == [Limits("/x/python", 5 * MIB, 7.0)]
+    rounds.measure_together([item], Settings(plan, ParityPlan(), "s", launcher=Worlds(world)), Watcher())
+    assert world.limits == [(Limits(5 * MIB, 7.0), "/x/python")]
 
 
 def test_a_disturbed_block_is_measured_again_once_and_both_are_kept(world: World) -> None:
@@ -490,7 +510,7 @@ def test_a_disturbed_block_is_measured_again_once_and_both_are_kept(world: World
     loud = replace(QUIET, others_cpu_seconds=0.19)
     world.latency_ns = lambda name, n: 2_000_000  # 52 of them: 0.104 s
     world.noise = lambda name, n: loud if n <= 2 else QUIET
-    found = together([1], ONCE)
+    found = together(world, [1], ONCE)
     blocks = found["b1"].measurement.replicates[0].blocks  # type: ignore[union-attr]
     assert [(b.round, b.disturbed) for b in blocks[:3]] == [
         (0, "other processes used 91% of the CPU"),
@@ -501,7 +521,7 @@ def test_a_disturbed_block_is_measured_again_once_and_both_are_kept(world: World
 
 def test_the_watcher_hears_of_every_round(world: World) -> None:
     watcher = Watcher()
-    together([1], watcher=watcher)
+    together(world, [1], watcher=watcher)
     assert watcher.told == [("b1", r, i) for i in (0, 1) for r in (1, 2, 3)]
     assert watcher.stages == [("b1", "load"), ("b1", "verify"), ("b1", "load")]
     assert watcher.ended == [(1, None), (1, 0)]

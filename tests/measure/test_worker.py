@@ -5,10 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 
 import cases
 import places
+from benchbox import plugins
 from benchbox.errors import StageError, Unavailable
 from benchbox.machine import clock
 from benchbox.machine.child import Child, Limits
@@ -46,11 +46,11 @@ def open_(child: Child, made: Ready, **changes: Any) -> dict[str, Any]:
     return child.ask(
         "open",
         **{
-            "case": asdict(made.case),
-            "artifact": asdict(made.artifact),
-            "folder": str(made.folder),
-            "reference": str(made.reference),
-            "compiled": str(made.compiled),
+            "case": made.case,
+            "artifact": made.artifact,
+            "folder": made.folder,
+            "reference": made.reference,
+            "compiled": made.compiled,
             **changes,
         },
     )
@@ -64,7 +64,7 @@ def verify(child: Child, made: Ready) -> dict[str, Any]:
 def verified(child: Child, made: Ready) -> dict[str, Any]:
     return child.ask(
         "verify",
-        tolerances={name: asdict(t) for name, t in DEFAULT_TOLERANCES.items()},
+        tolerances=DEFAULT_TOLERANCES,
         noise_floor=0.0,
         samples=4,
         shapes=made.reference_content["shapes"],
@@ -81,7 +81,7 @@ def verify_against(made: Ready, folder: Path, change: Callable[[dict[str, Any]],
         np.savez(folder / f"parity-{index}.npz", **stored)
     child = Child("benchbox.measure.worker", Limits(timeout_seconds=60))
     try:
-        open_(child, made, reference=str(folder))
+        open_(child, made, reference=folder)
         return verify(child, made)
     finally:
         child.kill()
@@ -127,7 +127,7 @@ def test_opening_says_which_runtime_it_was_and_how_long_it_took(made: Ready) -> 
 
 
 def test_a_block_is_timed_calls_and_the_noise_beside_them(worker: Child) -> None:
-    block = worker.ask("block", round=7, block_seconds=0.01)["block"]
+    block = worker.ask("block", round=7, block_seconds=0.01)
     assert block["round"] == 7
     assert sum(block["latencies_ns"]) >= 9_000_000
     assert all(isinstance(ns, int) and ns > 0 for ns in [block["first_ns"], *block["latencies_ns"]])
@@ -162,12 +162,12 @@ def test_a_slow_model_warms_up_one_call_at_a_time(monkeypatch: pytest.MonkeyPatc
     slow = Worker()
     slow._call = call
     warm = slow.warm_up({"at_most_seconds": 60.0, "block_seconds": 1e-7})
-    assert [(b["first_ns"], b["latencies_ns"]) for b in warm["blocks"]] == [
+    assert [(b.first_ns, b.latencies_ns) for b in warm.blocks] == [
         (3200, (2900,)),
         (2600, ()),
         (2500, ()),
     ]
-    assert warm["settled"]
+    assert warm.settled
 
 
 def test_memory_grows_from_idle_to_loaded_to_peak(worker: Child) -> None:
@@ -226,13 +226,16 @@ def test_a_candidate_with_nan_is_judged_and_its_metrics_are_not_asked(tmp_path: 
         return {"top1_agreement": 1.0}
 
     good, bad = [[1.0, 2.0]], [[float("nan"), 2.0]]
-    found = compared(tmp_path, SimpleNamespace(metrics=metrics), (good, bad, None), (good, good, None))
+    found = compared(
+        tmp_path, plugins.seen_as("models", {"metrics": metrics}), (good, bad, None), (good, good, None)
+    )
     assert found.outputs[0].nan_count == 1
     assert found.metrics == {"top1_agreement": 1.0}
 
 
 def test_a_metric_that_is_not_finite_is_a_reason_and_no_metric(tmp_path: Path) -> None:
-    family = SimpleNamespace(metrics=lambda _model, _evidence: {"cross_entropy": float("inf"), "share": 0.5})
+    found_metrics = {"cross_entropy": float("inf"), "share": 0.5}
+    family = plugins.seen_as("models", {"metrics": lambda _model, _evidence: found_metrics})
     found = compared(tmp_path, family, ([[1.0]], [[1.0]], None))
     assert (found.metrics, found.reasons) == ({"share": 0.5}, ["cross_entropy is not finite"])
 
@@ -246,7 +249,9 @@ def test_accuracy_is_over_the_samples_that_have_a_label(tmp_path: Path) -> None:
         return {"accuracy": float((evidence.candidate["logits"].argmax(1) == evidence.labels).mean())}
 
     two, one = [[1.0, 2.0], [2.0, 1.0]], [[1.0, 2.0]]
-    found = compared(tmp_path, SimpleNamespace(metrics=metrics), (two, two, [1, 0]), (one, one, None))
+    found = compared(
+        tmp_path, plugins.seen_as("models", {"metrics": metrics}), (two, two, [1, 0]), (one, one, None)
+    )
     assert found.metrics == {"accuracy": 1.0}
 
 
@@ -266,14 +271,14 @@ def test_a_damaged_model_fails_and_says_so(made: Ready, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a model")
     child = Child("benchbox.measure.worker", Limits(timeout_seconds=60))
     with pytest.raises(StageError, match="InvalidProtobuf"):
-        open_(child, made, folder=str(tmp_path))
+        open_(child, made, folder=tmp_path)
     child.kill()
 
 
 def test_a_provider_that_is_not_there_is_unavailable(worker: Child) -> None:
     backend = replace(cases.case("onnx").backend, providers=("OpenVINOExecutionProvider",))
     with pytest.raises(Unavailable) as caught:
-        worker.ask("check", word="onnxruntime", backend=asdict(backend))
+        worker.ask("check", word="onnxruntime", backend=backend)
     assert caught.value.reason.startswith("OpenVINOExecutionProvider is not in onnxruntime ")
     assert caught.value.hint == "make an environment with onnxruntime-openvino and name it in `python:`"
 

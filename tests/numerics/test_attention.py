@@ -19,7 +19,7 @@ def test_two_images_are_kept_small_with_both_maps() -> None:
     feeds = {"ids": np.zeros((3, 4), np.int64), "pixel_values": np.zeros((3, 3, 112, 224), np.float32)}
     feeds["pixel_values"][:, 0] = 1.0
     maps = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
-    kept = attention.kept(feeds, {"attention": maps}, {"attention": maps + 1})
+    kept = attention.kept_maps(feeds, {"attention": maps}, {"attention": maps + 1})
     assert [one.label for one in kept] == ["image 1", "image 2"]
     assert (kept[0].height, kept[0].width) == (28, 56)
     assert base64.b64decode(kept[0].pixels)[:6] == bytes([255, 0, 0, 255, 0, 0])
@@ -30,7 +30,7 @@ def test_two_images_are_kept_small_with_both_maps() -> None:
 def test_of_words_the_first_three_are_kept_and_nan_is_no_weight() -> None:
     feeds = {"pixel_values": np.ones((1, 2, 3, 8, 8), np.float32)}
     maps = np.full((1, 5, 1, 2), np.nan, np.float32)
-    kept = attention.kept(feeds, {"attention": maps}, {"attention": maps})
+    kept = attention.kept_maps(feeds, {"attention": maps}, {"attention": maps})
     assert [one.label for one in kept] == ["image 1, word 1", "image 1, word 2", "image 1, word 3"]
     assert kept[0].candidate == ((0.0, 0.0),)
 
@@ -40,7 +40,7 @@ def test_words_that_look_nowhere_are_passed_over() -> None:
     feeds = {"pixel_values": np.ones((1, 3, 8, 8), np.float32)}
     maps = np.ones((1, 6, 1, 2), np.float32)
     maps[:, [0, 1, 3]] = 0.0
-    kept = attention.kept(feeds, {"attention": maps}, {"attention": maps + 1})
+    kept = attention.kept_maps(feeds, {"attention": maps}, {"attention": maps + 1})
     assert [one.label for one in kept] == ["image 1, word 3", "image 1, word 5", "image 1, word 6"]
     assert kept[0].candidate == ((2.0, 2.0),)
 
@@ -49,7 +49,7 @@ def test_without_an_image_among_the_inputs_the_maps_are_kept_over_grey() -> None
     """A captioner's decoder gets what its encoder made of the image."""
     feeds = {"input_ids": np.zeros((1, 1), np.int64), "encoder_hidden_states": np.ones((1, 5, 8), np.float32)}
     maps = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
-    (one,) = attention.kept(feeds, {"attention": maps}, {"attention": maps})
+    (one,) = attention.kept_maps(feeds, {"attention": maps}, {"attention": maps})
     assert one.label == "image 1 (given as states), word 1"
     assert (one.height, one.width) == (56, 56)
     assert base64.b64decode(one.pixels) == bytes([128]) * 56 * 56 * 3
@@ -57,7 +57,7 @@ def test_without_an_image_among_the_inputs_the_maps_are_kept_over_grey() -> None
 
 
 def test_without_the_output_nothing_is_kept() -> None:
-    assert attention.kept({}, {"logits": np.ones(1)}, {"logits": np.ones(1)}) == ()
+    assert attention.kept_maps({}, {"logits": np.ones(1)}, {"logits": np.ones(1)}) == ()
 
 
 def test_attention_is_a_picture_and_not_judged() -> None:

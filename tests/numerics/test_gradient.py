@@ -95,8 +95,8 @@ def test_the_gate_on_gradients(
     error: float | None, tolerance: float | None, reasons: tuple[str, ...]
 ) -> None:
     clean = parity.compare("y", {"batch": 1}, np.ones((1, 2)), np.ones((1, 2)))
-    gate = parity.Gate("fp32", Tolerance(gradient=tolerance), 0.0, 1)
-    judged = parity.judge([clean], {}, gate, gradient_error=error)
+    criteria = parity.Criteria("fp32", Tolerance(gradient=tolerance), 0.0, 1)
+    judged = parity.judge([clean], {}, criteria, gradient_error=error)
     assert judged.reasons == reasons
     assert judged.gradient_error == (None if error is None or math.isnan(error) else error)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchbox.numerics import parity
-from benchbox.numerics.parity import Gate
+from benchbox.numerics.parity import Criteria
 from benchbox.schema.asked import DEFAULT_TOLERANCES, Tolerance
 from benchbox.schema.seen import OutputParity
 
@@ -25,8 +25,8 @@ def compare(reference: Any, candidate: Any) -> OutputParity:
 
 
 def judge(output: OutputParity, tolerance: Tolerance, **changes: Any) -> tuple[str, ...]:
-    gate = replace(Gate("fp32", tolerance, noise_floor=0.0, samples=2), **changes)
-    judged = parity.judge([output], {"top1_agreement": 0.5}, gate)
+    criteria = replace(Criteria("fp32", tolerance, noise_floor=0.0, samples=2), **changes)
+    judged = parity.judge([output], {"top1_agreement": 0.5}, criteria)
     assert judged.passed is (judged.reasons == ())
     return judged.reasons
 
@@ -129,9 +129,9 @@ def test_outputs_that_are_the_same_agree_though_some_are_zero() -> None:
 
 
 def test_a_bound_on_a_loss_or_an_error_is_an_upper_one() -> None:
-    gate = Gate("fp32", Tolerance(metrics={"cross_entropy": 2.0, "top1_agreement": 0.9}), 0.0, 2)
-    assert parity.judge([CLEAN], {"cross_entropy": 1.5, "top1_agreement": 0.95}, gate).reasons == ()
-    assert parity.judge([CLEAN], {"cross_entropy": 2.5, "top1_agreement": 0.85}, gate).reasons == (
+    criteria = Criteria("fp32", Tolerance(metrics={"cross_entropy": 2.0, "top1_agreement": 0.9}), 0.0, 2)
+    assert parity.judge([CLEAN], {"cross_entropy": 1.5, "top1_agreement": 0.95}, criteria).reasons == ()
+    assert parity.judge([CLEAN], {"cross_entropy": 2.5, "top1_agreement": 0.85}, criteria).reasons == (
         "cross_entropy 2.5 > 2", "top1_agreement 0.85 < 0.9",
     )  # fmt: skip
 
@@ -156,8 +156,8 @@ def test_another_shape_is_named(shape: tuple[int, ...], expected: str) -> None:
 
 
 def test_a_judgement_keeps_what_it_was_judged_by() -> None:
-    gate = Gate("int8", Tolerance(cosine=0.99), noise_floor=1e-7, samples=12)
-    judged = parity.judge([CLEAN], {"top1_agreement": 1.0}, gate)
+    criteria = Criteria("int8", Tolerance(cosine=0.99), noise_floor=1e-7, samples=12)
+    judged = parity.judge([CLEAN], {"top1_agreement": 1.0}, criteria)
     assert judged.passed
     assert (judged.precision, judged.tolerance, judged.noise_floor) == ("int8", Tolerance(cosine=0.99), 1e-7)
     assert (judged.samples, judged.outputs, judged.metrics) == (12, (CLEAN,), {"top1_agreement": 1.0})
@@ -221,19 +221,19 @@ def test_metrics_have_lower_bounds_by_name() -> None:
 
 
 def test_a_metric_that_is_not_a_number_does_not_pass() -> None:
-    gate = Gate("fp32", Tolerance(metrics={"recall": 0.5}), 0.0, 2)
-    assert not parity.judge([CLEAN], {"recall": NAN}, gate).passed
+    criteria = Criteria("fp32", Tolerance(metrics={"recall": 0.5}), 0.0, 2)
+    assert not parity.judge([CLEAN], {"recall": NAN}, criteria).passed
 
 
 def test_reasons_known_before_are_kept_and_fail() -> None:
-    judged = parity.judge([], {}, Gate("fp32", NOTHING, 0.0, 0), ["output 'logits' is missing"])
+    judged = parity.judge([], {}, Criteria("fp32", NOTHING, 0.0, 0), ["output 'logits' is missing"])
     assert (judged.passed, judged.reasons) == (False, ("output 'logits' is missing",))
 
 
 def test_every_violation_of_every_output_is_a_reason() -> None:
     bad = replace(CLEAN, max_abs_error=1.0, cosine=0.5)
     judged = parity.judge(
-        [bad, replace(bad, output="boxes")], {}, Gate("fp32", Tolerance(atol=0.1, cosine=0.9), 0.0, 2)
+        [bad, replace(bad, output="boxes")], {}, Criteria("fp32", Tolerance(atol=0.1, cosine=0.9), 0.0, 2)
     )
     assert judged.reasons == (
         "logits at batch=2: max abs error 1 > 0.1",
@@ -245,4 +245,4 @@ def test_every_violation_of_every_output_is_a_reason() -> None:
 
 def test_a_case_without_a_single_compared_output_does_not_pass() -> None:
     """No evidence is not agreement."""
-    assert not parity.judge([], {}, Gate("fp32", NOTHING, 0.0, 0)).passed
+    assert not parity.judge([], {}, Criteria("fp32", NOTHING, 0.0, 0)).passed

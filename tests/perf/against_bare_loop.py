@@ -16,18 +16,18 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
 from benchbox.build.artifacts import artifact_of
 from benchbox.build.cache import Cache, Entry, default_folder
 from benchbox.build.client import Builder
-from benchbox.machine import environment
-from benchbox.machine.child import Child, Limits
+from benchbox.machine.child import Limits, Process, ask_for
+from benchbox.machine.launcher import LOCAL
 from benchbox.schema.asked import Case
-from benchbox.suite import select
+from benchbox.schema.seen import Block
 from benchbox.suite.load import load_suite
+from benchbox.suite.selection import select
 
 HERE = Path(__file__).parent
 SUITE = HERE.parents[1] / "suites" / "vit.yaml"
@@ -55,7 +55,7 @@ def _arguments() -> argparse.Namespace:
 def _compare(backend: str, asked: argparse.Namespace) -> bool:
     case = _case(backend)
     cache = Cache(default_folder())
-    with Builder(Limits(), cache, environment.host()) as builder:
+    with Builder(Limits(), cache) as builder:
         reference, entry = builder.reference(case, 12), builder.artifact(case)
     if asked.memory:
         return _compare_memory(case, entry, reference, asked.seconds)
@@ -121,17 +121,17 @@ def _mib(sizes: list[int]) -> str:
     return " ".join(f"{size / 2**20:.0f}" for size in sorted(sizes))
 
 
-def _worker(case: Case, entry: Entry, reference: Entry) -> Child:
-    child = Child("benchbox.measure.worker", Limits())
-    child.ask(
+def _worker(case: Case, entry: Entry, reference: Entry) -> Process:
+    worker = LOCAL.worker(Limits())
+    worker.ask(
         "open",
-        case=asdict(case),
-        artifact=asdict(artifact_of(entry)),
-        folder=str(entry.folder),
-        reference=str(reference.folder),
-        compiled=str(entry.folder.parents[1] / "compiled"),
+        case=case,
+        artifact=artifact_of(entry),
+        folder=entry.folder,
+        reference=reference.folder,
+        compiled=entry.folder.parents[1] / "compiled",
     )
-    return child
+    return worker
 
 
 def _bare(case: Case, entry: Entry, reference: Entry) -> subprocess.Popen[str]:
@@ -145,8 +145,8 @@ def _bare(case: Case, entry: Entry, reference: Entry) -> subprocess.Popen[str]:
     return process
 
 
-def _visit_worker(worker: Child, seconds: float) -> float:
-    return median(worker.ask("block", round=0, block_seconds=seconds)["block"]["latencies_ns"])
+def _visit_worker(worker: Process, seconds: float) -> float:
+    return median(ask_for(Block, worker, "block", round=0, block_seconds=seconds).latencies_ns)
 
 
 def _visit_bare(bare: subprocess.Popen[str], seconds: float) -> float:

@@ -18,7 +18,6 @@ import numpy as np
 from benchbox.build.artifacts import artifact_of
 from benchbox.build.cache import Cache, default_folder
 from benchbox.build.client import Builder
-from benchbox.machine import environment
 from benchbox.machine.child import Limits
 from benchbox.measure import rounds
 from benchbox.measure.rounds import Ready
@@ -27,8 +26,8 @@ from benchbox.numerics.stats import Interval
 from benchbox.results import timings as comparison
 from benchbox.schema.asked import Case, MeasurePlan, ParityPlan, Stage
 from benchbox.schema.seen import Measurement
-from benchbox.suite import select
 from benchbox.suite.load import load_suite
+from benchbox.suite.selection import select
 
 SUITE = Path(__file__).resolve().parents[2] / "suites" / "smoke.yaml"
 PATHS = {"onnxruntime": "onnx", "pytorch": "torch"}
@@ -55,7 +54,7 @@ def _pair(backend: str) -> list[Ready]:
     """The case, and the same artifact under another name."""
     case = select(load_suite(SUITE).cases, [f"path={PATHS[backend]}", f"backend={backend}"], [])[0]
     cache = Cache(default_folder())
-    with Builder(Limits(), cache, environment.host()) as builder:
+    with Builder(Limits(), cache) as builder:
         reference, entry = builder.reference(case, 4), builder.artifact(case)
     plain = Ready(case, artifact_of(entry), entry.folder, reference.folder, reference.content, cache.folder)
     return [plain, replace(plain, case=replace(case, model=replace(case.model, name="copy")))]

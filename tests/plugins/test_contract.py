@@ -1,14 +1,17 @@
-"""Every plug-in that is found satisfies its contract: contract.py says what, plugins.py says which."""
+"""Every plug-in that is found satisfies its contract: contract.py says what, the loader says which."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 import pytest
@@ -20,20 +23,15 @@ from benchbox.schema.asked import Precision
 from benchbox.schema.seen import Host
 
 ROOT = Path(benchbox.__file__).parent
+CONTRACTS = plugins._CONTRACTS
+ALL = {
+    f"benchbox.{'reporters.formats' if kind == 'reporters' else f'plugins.{kind}'}.{word}"
+    for kind in plugins.KINDS
+    for word in plugins.own(kind)
+}
 PLUGINS = [
     pytest.param(kind, word, id=f"{kind}/{word}") for kind in plugins.KINDS for word in plugins.names(kind)
 ]
-PROTOCOLS: dict[Kind, type] = {
-    "models": contract.Family,
-    "datasets": contract.DatasetPlugin,
-    "exporters": contract.Exporter,
-    "passes": contract.Pass,
-    "backends": contract.BackendPlugin,
-    "reporters": contract.Reporter,
-}
-# `resolve` is the only function that a plug-in may leave out: a pass without it has no default that depends
-# on the machine (build.py takes the options as they are).
-OPTIONAL = {"resolve", "fingerprint"}
 HEAVY = [
     "torch",
     "onnx",
@@ -54,17 +52,20 @@ def of_kind(kind: Kind) -> Any:
     return pytest.mark.parametrize("word", plugins.names(kind))
 
 
-def functions_of(protocol: type) -> dict[str, list[str]]:
-    """Parameter names of each function of a protocol, without `self`."""
-    return {
-        name: list(inspect.signature(member).parameters)[1:]
-        for name, member in vars(protocol).items()
-        if inspect.isfunction(member) and not name.startswith("_")
+def module_of(kind: Kind, word: str) -> ModuleType:
+    """What the plug-in's file defines, before it is seen through the contract."""
+    room = "reporters.formats" if kind == "reporters" else f"plugins.{kind}"
+    return importlib.import_module(f"benchbox.{room}.{word}")
+
+
+def functions_of(kind: Kind) -> dict[str, inspect.Signature]:
+    """The functions that a kind has, abstract or with a default, without `self`."""
+    signatures = {
+        name: inspect.signature(member)
+        for name, member in vars(CONTRACTS[kind]).items()
+        if inspect.isfunction(member)
     }
-
-
-def attributes_of(protocol: type) -> set[str]:
-    return {name for base in protocol.__mro__ for name in getattr(base, "__annotations__", {})}
+    return {n: s.replace(parameters=list(s.parameters.values())[1:]) for n, s in signatures.items()}
 
 
 @each_plugin
@@ -76,40 +77,74 @@ def test_the_first_line_says_what_it_is(kind: Kind, word: str) -> None:
 
 
 @each_plugin
-def test_it_has_the_attributes_of_its_contract(kind: Kind, word: str) -> None:
-    plugin = plugins.load(kind, word)
-    missing = attributes_of(PROTOCOLS[kind]) - set(vars(plugin))
-    assert missing == set()
+def test_it_has_what_its_contract_demands(kind: Kind, word: str) -> None:
+    plugin, module = plugins.load(kind, word), module_of(kind, word)
+    assert isinstance(plugin, CONTRACTS[kind])
+    assert plugins._missing_names(CONTRACTS[kind], vars(module)) == []
     assert isinstance(plugin.REQUIRES, tuple)
     assert all(isinstance(name, str) for name in plugin.REQUIRES)
 
 
 @each_plugin
 def test_its_functions_take_what_the_contract_says(kind: Kind, word: str) -> None:
-    plugin = plugins.load(kind, word)
-    expected = functions_of(PROTOCOLS[kind])
-    seen = {
-        name: list(inspect.signature(getattr(plugin, name)).parameters)
-        for name in expected
-        if not (name in OPTIONAL and not hasattr(plugin, name))
+    """By the same names, and by keyword only where the contract says so."""
+    defined = vars(module_of(kind, word))
+    for name, declared in functions_of(kind).items():
+        if name in defined:
+            seen = inspect.signature(defined[name]).parameters.values()
+            assert [(p.name, p.kind) for p in seen] == [
+                (p.name, p.kind) for p in declared.parameters.values()
+            ], name
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("derive", ["model", "module", "feeds", "shape"]),
+        ("rollout", ["model", "run", "feeds"]),
+        ("label_ids", ["model", "names"]),
+        ("graph", ["model"]),
+    ],
+)
+def test_what_a_family_may_have_takes_what_the_contract_says(name: str, parameters: list[str]) -> None:
+    having = [word for word in plugins.own("models") if name in vars(module_of("models", word))]
+    assert having
+    for word in having:
+        assert list(inspect.signature(vars(module_of("models", word))[name]).parameters) == parameters, word
+
+
+def test_only_the_loader_asks_what_a_plugin_has() -> None:
+    """Everyone else reads what the contract declares: a default is said once."""
+    asked = re.compile(
+        r"(getattr|hasattr)\((plugin|module|family|dataset|exporter|backend|chosen|job\.family)\b"
+    )
+    found = {
+        f"{file.relative_to(ROOT)}:{number}"
+        for file in ROOT.rglob("*.py")
+        if file.parent.name != "models"  # where a module is torch's
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if asked.search(line)
     }
-    assert seen == {name: expected[name] for name in seen}
+    assert found == set()
 
 
-@each_plugin
-def test_what_the_contract_makes_a_keyword_is_a_keyword(kind: Kind, word: str) -> None:
-    plugin = plugins.load(kind, word)
-    for name, member in vars(PROTOCOLS[kind]).items():
-        if not inspect.isfunction(member) or name.startswith("_") or not hasattr(plugin, name):
-            continue
-        kinds = {p.name: p.kind for p in inspect.signature(getattr(plugin, name)).parameters.values()}
-        for parameter in list(inspect.signature(member).parameters.values())[1:]:
-            assert kinds[parameter.name] is parameter.kind, f"{name}({parameter.name})"
+@pytest.mark.parametrize("kind", plugins.KINDS)
+def test_every_default_of_a_contract_says_what_it_means(kind: Kind) -> None:
+    """An attribute is followed by a docstring, a function begins with one."""
+    tree = ast.parse(Path(contract.__file__).read_text(encoding="utf-8"))
+    (node,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == CONTRACTS[kind].__name__)
+    for index, statement in enumerate(node.body):
+        if isinstance(statement, ast.FunctionDef):
+            assert ast.get_docstring(statement), statement.name
+        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            after = node.body[index + 1]
+            assert isinstance(after, ast.Expr), ast.unparse(statement)
+            assert isinstance(after.value, ast.Constant), ast.unparse(statement)
 
 
 @each_plugin
 def test_its_options_are_a_frozen_dataclass_that_says_what_they_are(kind: Kind, word: str) -> None:
-    options = getattr(plugins.load(kind, word), "Options", None)
+    options = plugins.load(kind, word).Options
     if options is None:
         return
     assert dataclasses.is_dataclass(options)
@@ -123,7 +158,7 @@ def test_its_options_are_of_types_that_a_suite_can_write(kind: Kind, word: str) 
     """pydantic builds a validator for them, and the defaults pass it."""
     from pydantic import TypeAdapter
 
-    options = getattr(plugins.load(kind, word), "Options", None)
+    options = plugins.load(kind, word).Options
     if options is None:
         return
     required = {
@@ -139,7 +174,7 @@ def test_its_options_are_of_types_that_a_suite_can_write(kind: Kind, word: str) 
 def test_what_it_requires_is_what_it_imports(kind: Kind, word: str) -> None:
     """A package that is imported and not required would be a crash where it should be `skipped`: unless the
     file itself says somewhere what to do where it is missing."""
-    plugin, file = plugins.load(kind, word), ROOT / kind / f"{word}.py"
+    plugin, file = plugins.load(kind, word), plugins.folder(kind) / f"{word}.py"
     imported = ({name for name, _ in imports(file)} & set(HEAVY)) - provided_for(file)
     required = {*plugin.REQUIRES, *brought_along(plugin.REQUIRES)}
     # A reporter is part of the base install, whose packages are always there.
@@ -150,58 +185,57 @@ def test_what_it_requires_is_what_it_imports(kind: Kind, word: str) -> None:
 @each_plugin
 def test_it_imports_no_other_plugin(kind: Kind, word: str) -> None:
     """What two of a kind share is a file with an underscore in their folder."""
-    others = {f"benchbox.{k}.{w}" for k in plugins.KINDS for w in plugins.names(k)}
     foreign = [
         name
-        for _, name in imports(ROOT / kind / f"{word}.py")
-        if name in others or (name.startswith(tuple(f"benchbox.{k}." for k in plugins.KINDS if k != kind)))
+        for _, name in imports(plugins.folder(kind) / f"{word}.py")
+        if name in ALL
+        or (name.startswith(tuple(f"benchbox.plugins.{k}." for k in plugins.KINDS if k != kind)))
     ]
     assert foreign == []
 
 
 @pytest.mark.parametrize("kind", plugins.KINDS)
 def test_what_a_folder_shares_imports_no_plugin(kind: Kind) -> None:
-    others = {f"benchbox.{k}.{w}" for k in plugins.KINDS for w in plugins.names(k)}
-    for file in (ROOT / kind).glob("_*.py"):
-        assert not others & {name for _, name in imports(file)}
+    shared = [file for file in plugins.folder(kind).glob("_*.py") if file.name != "__init__.py"]
+    assert shared or kind not in ("models", "exporters", "passes")
+    for file in shared:
+        assert not ALL & {name for _, name in imports(file)}
 
 
 def test_importing_every_plugin_loads_no_heavy_package() -> None:
     """numpy neither, so that `benchbox list` is quick and a worker holds what it needs."""
-    light = [f"benchbox.{k}.{w}" for k in plugins.KINDS for w in plugins.names(k) if k != "reporters"]
-    assert loaded_by(light) == []
+    assert loaded_by([name for name in sorted(ALL) if not name.startswith("benchbox.reporters.")]) == []
 
 
 def test_importing_every_reporter_loads_no_framework() -> None:
-    reporters = [f"benchbox.reporters.{word}" for word in plugins.names("reporters")]
+    reporters = [f"benchbox.reporters.formats.{word}" for word in plugins.own("reporters")]
     assert [name for name in loaded_by(reporters) if name not in ("pandas", "numpy", "plotly", "scipy")] == []
 
 
 @of_kind("models")
 def test_a_family_has_tasks_and_sizes(word: str) -> None:
-    family = plugins.load("models", word)
+    family = plugins.family(word)
     assert family.TASKS
     assert len(set(family.TASKS)) == len(family.TASKS)
     sizes = {name: size for of_task in family.TASKS.values() for name, size in of_task.items()}
     assert "batch" not in sizes
     assert all(isinstance(size, int) and size > 0 for size in sizes.values())
-    dynamic = getattr(family, "DYNAMIC", {})
-    assert set(dynamic) <= set(sizes)
-    assert all(traced != unseen for traced, unseen in dynamic.values())
+    assert set(family.DYNAMIC) <= set(sizes)
+    assert all(traced != unseen for traced, unseen in family.DYNAMIC.values())
 
 
 @of_kind("exporters")
 def test_an_exporter_produces_a_kind_that_some_backend_runs(word: str) -> None:
-    accepted = {kind for name in plugins.names("backends") for kind in plugins.load("backends", name).ACCEPTS}
-    assert plugins.load("exporters", word).PRODUCES in accepted
+    accepted = {kind for name in plugins.names("backends") for kind in plugins.backend(name).ACCEPTS}
+    assert plugins.exporter(word).PRODUCES in accepted
 
 
 @of_kind("passes")
 def test_a_pass_accepts_what_some_step_produces_and_names_a_precision(word: str) -> None:
-    steps = [plugins.load("exporters", n) for n in plugins.names("exporters")]
-    steps += [plugins.load("passes", n) for n in plugins.names("passes")]
-    plugin = plugins.load("passes", word)
-    assert set(plugin.ACCEPTS) <= {step.PRODUCES for step in steps}
+    produced = {plugins.exporter(n).PRODUCES for n in plugins.names("exporters")}
+    produced |= {plugins.pass_(n).PRODUCES for n in plugins.names("passes")}
+    plugin = plugins.pass_(word)
+    assert set(plugin.ACCEPTS) <= produced
     assert plugin.PRECISION in (None, *get_args(Precision))
 
 
@@ -209,18 +243,14 @@ def test_a_pass_accepts_what_some_step_produces_and_names_a_precision(word: str)
 @pytest.mark.parametrize("features", [frozenset(), frozenset({"avx2", "avx512_vnni"})])
 def test_resolving_options_twice_changes_nothing(word: str, features: frozenset[str]) -> None:
     """Resolved options are hashed: they must be complete, and the same on the same machine."""
-    plugin = plugins.load("passes", word)
-    resolve = getattr(plugin, "resolve", None)
-    if resolve is None:
-        return
-    host = Host(features)
-    once = resolve(plugins.options(plugin, {}), host)
-    assert resolve(once, host) == once
+    plugin, host = plugins.pass_(word), Host(features)
+    once = plugin.resolve(plugins.options(plugin, {}), host)
+    assert plugin.resolve(once, host) == once
 
 
 @of_kind("backends")
 def test_a_backend_knows_its_default_providers(word: str) -> None:
-    backend = plugins.load("backends", word)
+    backend = plugins.backend(word)
     assert backend.DEFAULT_PROVIDERS
     assert set(backend.DEFAULT_PROVIDERS) <= set(backend.KNOWN_PROVIDERS)
 

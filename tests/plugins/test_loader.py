@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from dataclasses import dataclass
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+import cases
 from benchbox import plugins
 from benchbox.errors import Unavailable, UsageError
+from benchbox.plugins import sources
 
 
 def test_words_are_the_files_of_the_folder_and_no_underscored_ones() -> None:
@@ -48,7 +50,7 @@ def test_a_summary_is_the_first_line_of_the_docstring() -> None:
 
 
 def test_missing_packages_are_found_and_none_is_imported() -> None:
-    plugin = SimpleNamespace(REQUIRES=("numpy", "no_such_package", "json"))
+    plugin = plugins.seen_as("passes", {"REQUIRES": ("numpy", "no_such_package", "json")})
     assert plugins.missing(plugin) == ("no_such_package",)
     with pytest.raises(Unavailable) as caught:
         plugins.require(plugin)
@@ -59,8 +61,8 @@ def test_missing_packages_are_found_and_none_is_imported() -> None:
 
 
 def test_a_plugin_whose_packages_are_there_is_not_in_the_way() -> None:
-    plugins.require(SimpleNamespace(REQUIRES=("numpy",)))
-    plugins.require(SimpleNamespace(REQUIRES=()))
+    plugins.require(plugins.seen_as("passes", {"REQUIRES": ("numpy",)}))
+    plugins.require(plugins.seen_as("passes", {"REQUIRES": ()}))
 
 
 @pytest.mark.parametrize(
@@ -92,25 +94,50 @@ class Options:
     samples: int = 64
 
 
-WITH_OPTIONS = SimpleNamespace(Options=Options)
-
-
 def test_options_are_made_from_what_the_suite_gave() -> None:
-    assert plugins.options(WITH_OPTIONS, {"needed": "x"}) == Options("x", 64)
-    assert plugins.options(SimpleNamespace(), {}) is None
+    with_options = plugins.seen_as("passes", {"Options": Options})
+    assert plugins.options(with_options, {"needed": "x"}) == Options("x", 64)
+    assert plugins.options(plugins.seen_as("passes", {}), {}) is None
 
 
-def test_a_source_digest_changes_with_the_plugin_and_with_what_its_folder_shares() -> None:
-    onnx, dynamo = plugins.source_digest("exporters", "onnx"), plugins.source_digest("exporters", "dynamo")
-    assert onnx != dynamo
-    assert onnx == plugins.source_digest("exporters", "onnx")
-    assert len(onnx) == 64
+def test_what_a_plugin_does_not_say_is_what_the_contract_says() -> None:
+    """vit says nothing of these; what is its own affair is not handed out."""
+    vit = plugins.family("vit")
+    assert (vit.DYNAMIC, vit.WEIGHTS, vit.Options) == ({}, "random", None)
+    assert (vit.derive, vit.rollout, vit.graph) == (None, None, None)
+    assert (vit.sizes(cases.MODEL), vit.fingerprint(cases.MODEL)) == ({}, "")
+    assert not {"_ARCHITECTURES", "annotations", "Any"} & set(vars(vit))
 
 
-def test_the_source_of_this_module_imports_no_plugin() -> None:
+def test_what_a_plugin_says_takes_the_place_of_the_default() -> None:
+    assert plugins.family("onnx_file").WEIGHTS == "pretrained"
+    assert plugins.family("vit").label_ids is not None
+    assert plugins.family("gpt2").DYNAMIC == {"past_length": (13, 21), "sequence_length": (5, 3)}
+    assert [plugins.pass_(word).CALIBRATES for word in ("int8_dynamic", "int8_static")] == [False, True]
+    assert plugins.dataset("random").classes(None) == ()
+
+
+def test_requires_and_summary_are_read_without_importing_a_plugin() -> None:
+    code = (
+        "import sys\nfrom benchbox import plugins\n"
+        "for kind in plugins.KINDS:\n"
+        "    for word in plugins.own(kind): plugins.summary(kind, word); plugins.requires(kind, word)\n"
+        "print(*[name for name in sys.modules if name.startswith('benchbox.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    modules = {f"benchbox.plugins.{kind}.{word}" for kind in plugins.KINDS for word in plugins.own(kind)}
+    assert "benchbox.plugins.sources" in loaded
+    assert loaded & modules == set()
+    read = {word: plugins.requires("backends", word) for word in plugins.own("backends")}
+    assert read == {word: plugins.backend(word).REQUIRES for word in read}
+
+
+def test_the_source_of_the_loader_names_no_plugin() -> None:
     """Nothing is registered: a new file in a folder is all that a new plug-in is."""
-    assert plugins.__file__ is not None
-    tree = ast.parse(Path(plugins.__file__).read_text(encoding="utf-8"))
-    words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    known = {name for kind in plugins.KINDS for name in plugins.names(kind)}
-    assert not words & known
+    known = {name for kind in plugins.KINDS for name in plugins.own(kind)}
+    for file in (sources.BENCHBOX / f"plugins/{name}.py" for name in ("__init__", "outside", "packages")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        constants = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+        packages = {"onnxruntime"} if file.name == "packages.py" else set()  # a module, not our backend
+        assert not {value for value in constants if isinstance(value, str)} & known - packages, file.name

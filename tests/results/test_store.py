@@ -14,7 +14,7 @@ import pytest
 import cases
 from benchbox.errors import StoreError
 from benchbox.results import store
-from benchbox.results.store import Run
+from benchbox.results.store import RunFolder
 from benchbox.schema.seen import (
     Record,
 )
@@ -27,16 +27,16 @@ def record(batch: int = 1, **changes: Any) -> Record:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> RunFolder:
     return store.create(tmp_path, {"name": "tiny"}, HERE, name="tiny", now=NOW)
 
 
-def test_a_run_is_named_by_suite_time_and_hash(run: Run) -> None:
+def test_a_run_is_named_by_suite_time_and_hash(run: RunFolder) -> None:
     name, time, short = run.name.rsplit("-", 2)
     assert (name, time, len(short)) == ("tiny", "20261121T020304", 6)
 
 
-def test_everything_in_a_record_comes_back(run: Run) -> None:
+def test_everything_in_a_record_comes_back(run: RunFolder) -> None:
     run.append([FULL, record()])
     loaded = store.load(run.folder)
     assert loaded.records == (FULL, record())
@@ -45,19 +45,19 @@ def test_everything_in_a_record_comes_back(run: Run) -> None:
     assert loaded.unreadable == ()
 
 
-def test_a_run_can_be_named_by_any_of_its_files(run: Run) -> None:
+def test_a_run_can_be_named_by_any_of_its_files(run: RunFolder) -> None:
     run.append([record()])
     assert store.load(run.folder / store.RECORDS).records == (record(),)
 
 
-def test_one_record_is_one_line(run: Run) -> None:
+def test_one_record_is_one_line(run: RunFolder) -> None:
     run.append([FULL])
     run.append([record()])
     lines = (run.folder / store.RECORDS).read_bytes().splitlines()
     assert [json.loads(line)["outcome"] for line in lines] == ["mismatch", "ok"]
 
 
-def test_records_are_on_the_disk_when_append_returns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_on_the_disk_when_append_returns(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = []
     monkeypatch.setattr(
         os, "fsync", lambda descriptor: synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
@@ -67,7 +67,7 @@ def test_records_are_on_the_disk_when_append_returns(run: Run, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("kept", [1, 40, -1])
-def test_a_torn_last_line_costs_its_case_and_no_other(run: Run, kept: int) -> None:
+def test_a_torn_last_line_costs_its_case_and_no_other(run: RunFolder, kept: int) -> None:
     """Killed while it wrote: 1 byte, 40 bytes, or all but the line feed and a byte of the second record."""
     run.append([record(1)])
     whole = (run.folder / store.RECORDS).read_bytes()
@@ -81,7 +81,7 @@ def test_a_torn_last_line_costs_its_case_and_no_other(run: Run, kept: int) -> No
     assert (mended.records, mended.unreadable) == ((record(1), record(3)), (2,))
 
 
-def test_a_last_line_that_lacks_only_its_line_feed_is_whole(run: Run) -> None:
+def test_a_last_line_that_lacks_only_its_line_feed_is_whole(run: RunFolder) -> None:
     run.append([record(1)])
     path = run.folder / store.RECORDS
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
@@ -102,7 +102,7 @@ def test_a_last_line_that_lacks_only_its_line_feed_is_whole(run: Run) -> None:
         b'{"__class__": "os.system"}',
     ],
 )
-def test_a_damaged_line_in_the_middle_is_named_and_passed_over(run: Run, line: bytes) -> None:
+def test_a_damaged_line_in_the_middle_is_named_and_passed_over(run: RunFolder, line: bytes) -> None:
     run.append([record(1)])
     with (run.folder / store.RECORDS).open("ab") as file:
         file.write(line + b"\n")
@@ -111,19 +111,19 @@ def test_a_damaged_line_in_the_middle_is_named_and_passed_over(run: Run, line: b
     assert (loaded.records, loaded.unreadable) == ((record(1), record(2)), (2,))
 
 
-def test_the_last_record_of_a_case_counts(run: Run) -> None:
+def test_the_last_record_of_a_case_counts(run: RunFolder) -> None:
     run.append([record(1, outcome="failed", reason="killed"), record(2)])
     run.append([record(1)])
     assert {r.case.shape["batch"]: r.outcome for r in store.load(run.folder).records} == {1: "ok", 2: "ok"}
 
 
-def test_a_record_of_a_newer_benchbox_is_not_guessed_at(run: Run) -> None:
+def test_a_record_of_a_newer_benchbox_is_not_guessed_at(run: RunFolder) -> None:
     run.append([record(1), record(2, schema_version=2)])
     loaded = store.load(run.folder)
     assert (loaded.records, loaded.unreadable) == ((record(1),), (2,))
 
 
-def test_nan_is_never_written(run: Run) -> None:
+def test_nan_is_never_written(run: RunFolder) -> None:
     assert FULL.parity is not None
     bad = replace(FULL, parity=replace(FULL.parity, noise_floor=float("nan")))
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -131,7 +131,9 @@ def test_nan_is_never_written(run: Run) -> None:
     assert (run.folder / store.RECORDS).read_bytes() == b""
 
 
-def test_a_disk_that_refuses_is_named_with_what_to_type(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_refuses_is_named_with_what_to_type(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -161,7 +163,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         (store.SUITE, "[" * 100_000, "suite.json cannot be read: "),
     ],
 )
-def test_a_folder_that_is_no_run_is_named(run: Run, file: str, text: str | None, message: str) -> None:
+def test_a_folder_that_is_no_run_is_named(run: RunFolder, file: str, text: str | None, message: str) -> None:
     (run.folder / file).unlink()
     if text is not None:
         (run.folder / file).write_text(text)

@@ -187,8 +187,8 @@ def test_a_run_that_is_killed_while_it_writes_a_record_tears_that_line_and_no_ot
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
         "from dataclasses import replace\n"
-        "from benchbox import store\n"
-        "run = store.Run(Path(sys.argv[1])); record = store.load(run.folder).records[0]\n"
+        "from benchbox.results import store\n"
+        "run = store.RunFolder(Path(sys.argv[1])); record = store.load(run.folder).records[0]\n"
         "other = replace(record, case=replace(record.case, opset=18), detail='x' * 50_000)\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,8 @@ def address_space_of(made: Ready) -> int:
         files = {"folder": made.folder, "reference": made.reference, "compiled": made.compiled}
         child.ask(
             "open",
-            case=asdict(made.case),
-            artifact=asdict(made.artifact),
+            case=made.case,
+            artifact=made.artifact,
             **{name: str(path) for name, path in files.items()},
         )
         child.ask("block", round=0, block_seconds=0.001)
@@ -293,7 +293,7 @@ def test_what_cannot_be_built_fails_with_its_stage_and_the_next_case_is_built(
 
 def test_a_builder_that_was_killed_is_started_again(tmp_path: Path) -> None:
     """The case that it was at fails; the next one gets a new process."""
-    with Builder(Limits(timeout_seconds=60), Cache(tmp_path), environment.host()) as builder:
+    with Builder(Limits(timeout_seconds=60), Cache(tmp_path)) as builder:
         kill = Kill()
         kill.thread.start()
         with pytest.raises(ChildDied, match="SIGKILL"):

@@ -6,24 +6,21 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import cases
-import golden_records as golden
 from benchbox.build.client import Builder
 from benchbox.errors import StageError, StoreError, UsageError
 from benchbox.machine import environment
 from benchbox.machine.clock import Stopwatch
-from benchbox.measure.rounds import Measured, Ready
+from benchbox.measure.rounds import Ready
 from benchbox.results import store
 from benchbox.results.runs import load_results
 from benchbox.runner import runner
 from benchbox.runner.progress import Time
 from benchbox.runner.runner import Finished
-from benchbox.runner.work import Work
 from benchbox.schema.asked import Case, Suite
 from watching import Notes, builders, name_of, workers
 
@@ -222,7 +219,7 @@ def test_cases_that_do_not_fit_together_sit_with_the_baseline_in_turn(go: Go) ->
 def test_numbers_of_two_machines_do_not_belong_in_one_run(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
     first = go(cases.suite(PAIR[:1]), Notes())
     elsewhere = replace(environment.describe(), cpu_model="Another CPU")
-    monkeypatch.setattr(runner.environment, "describe", lambda: elsewhere)
+    monkeypatch.setattr(environment, "describe", lambda: elsewhere)
     with pytest.raises(StoreError, match="and this is Another CPU"):
         go(cases.suite(PAIR[:1]), Notes(), resume=first.results.folder)
 
@@ -300,20 +297,6 @@ def test_time_left_counts_the_processes_that_are_to_come() -> None:
     assert told[-1] == 4 * 2 * 8  # the first two took eight each, so it is thought of the others
     time.tell(Clock(), building=True)
     assert told[-1] is None
-
-
-@pytest.mark.parametrize(
-    ("processes", "stopped_by", "done"),
-    [(0, "budget", False), (1, "interrupt", False), (2, "interrupt", True), (1, "budget", True)],
-)
-def test_an_interrupted_case_is_done_where_two_processes_give_an_interval(
-    processes: int, stopped_by: Any, done: bool
-) -> None:
-    """Else it stays to be done: nobody could ever measure it again."""
-    whole = golden.measurement(1.0, peak_mib=1, offsets=(0.0,) * processes)
-    came_out = Measured(replace(whole, stopped_by=stopped_by))
-    work = SimpleNamespace(suite=Suite("s", "s.yaml", ()))
-    assert Work._cut_short(work, came_out) is not done
 
 
 def test_a_cache_with_everything_in_it_starts_no_builder(go: Go) -> None:

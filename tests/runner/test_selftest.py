@@ -14,7 +14,7 @@ from benchbox.cli import commands
 from benchbox.numerics.stats import Interval
 from benchbox.plugins.backends import synthetic
 from benchbox.runner import selftest
-from benchbox.runner.selftest import Comparison, SelfTest
+from benchbox.runner.selftest import SelfTest, Trial
 from benchbox.schema.asked import MeasurePlan
 from benchbox.schema.seen import Block, Measurement, Memory, Replicate
 
@@ -159,8 +159,8 @@ def test_it_runs_through_real_workers(monkeypatch):
 
 
 def result(verdict: str) -> SelfTest:
-    pair = Comparison(1.0, Interval(0.99, 1.0, 1.01), verdict)
-    slower = (Comparison(1.03, Interval(1.02, 1.03, 1.04), "slower"), Comparison(1.1, None, "inconclusive"))
+    pair = Trial(1.0, Interval(0.99, 1.0, 1.01), verdict)
+    slower = (Trial(1.03, Interval(1.02, 1.03, 1.04), "slower"), Trial(1.1, None, "inconclusive"))
     return SelfTest("numpy", 60.0, 5, 1e6, (pair,) * 6, slower, 0.025, 0.0, 0.02)
 
 

@@ -112,7 +112,7 @@ inputs: {{dataset: sample_images}}
     case = parse_suite(cached, "s.yaml").cases[0]
     assert case.model.config == {"labels": "~/labels.json"}
     assert case.backend.provider_options == {"CPUExecutionProvider": {"cache": "~/cache"}}
-    here = case.at(Path("/suites"))
+    here = case.located_from(Path("/suites"))
     assert here.model.config == {"labels": f"{home}/labels.json"}
     assert here.backend.provider_options == {"CPUExecutionProvider": {"cache": f"{home}/cache"}}
 
@@ -124,7 +124,7 @@ def test_who_has_the_root_as_home_has_none(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_interpreter_by_name_is_looked_for_on_the_path() -> None:
     backend = Backend("pytorch", ("cpu",), Threads(1), python="python3.12")
-    assert backend.at(Path("/suites")).python == "python3.12"
+    assert backend.located_from(Path("/suites")).python == "python3.12"
 
 
 def cases_in(folder: Path) -> tuple[Case, ...]:

@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
+from benchbox import plugins
 from benchbox.suite.load import from_source
 from suite_texts import changed, each_is_told_with_its_place, fake_plugins, parsed
 
 
 def test_each_family_takes_the_sizes_it_knows(monkeypatch):
     """`sequence_length` is for the text model, `image_size` for the image model, `batch` for both."""
-    text_family = SimpleNamespace(TASKS={"fill-mask": {"sequence_length": 128}})
+    text_family = plugins.seen_as("models", {"TASKS": {"fill-mask": {"sequence_length": 128}}})
     fake_plugins(monkeypatch, {"models": {"text": text_family}})
     models = "[{family: vit, source: a/vit}, {family: text, source: a/text}]"
     suite_text = changed("{family: vit, source: google/vit-base-patch16-224}", models).replace(

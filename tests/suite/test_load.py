@@ -44,7 +44,7 @@ def test_relative_paths_start_at_the_suite(tmp_path, monkeypatch):
     assert (case.model.source, case.model.name) == ("./model", "model")
     assert case.dataset == Dataset("imagefolder", {"root": "./images"})
     assert case.backend.python == "./env/python"
-    here = case.at(loaded.folder)
+    here = case.located_from(loaded.folder)
     assert here.model.source == str(tmp_path / "model")
     assert here.dataset == Dataset("imagefolder", {"root": str(tmp_path / "images")})
     assert here.backend.python == str(tmp_path / "env" / "python")

@@ -48,7 +48,7 @@ inputs: {{dataset: random, tokens: [16, 8]}}
     assert [case.shape for case in read.cases] == [{"batch": 1, "tokens": 16}, {"batch": 1, "tokens": 8}]
     assert [case.shape["tokens"] for case in default.cases] == [16]
     assert (read.cases[0].model.source, read.cases[0].model.weights) == (source, weights)
-    assert read.cases[0].model.at(tmp_path).source == f"{tmp_path}/{source.removeprefix('./')}"
+    assert read.cases[0].model.located_from(tmp_path).source == f"{tmp_path}/{source.removeprefix('./')}"
     assert from_source(read.source, str(tmp_path / "s.yaml")) == read
     with pytest.raises(SuiteError, match=r"inputs\.token: unknown size: 'token'\. Did you mean 'tokens'\?"):
         parse_suite(text.replace("random, tokens", "random, token"), str(tmp_path / "s.yaml"))

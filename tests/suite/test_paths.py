@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
+from benchbox import plugins
 from suite_texts import GOOD, each_is_told_with_its_place, fake_pass, fake_plugins, message, parsed
 
 
 def test_kind_of_artifact_is_that_of_the_last_pass(monkeypatch):
     """A pass that produces an engine needs a backend that runs engines."""
-    backend = SimpleNamespace(ACCEPTS=("engine",), DEFAULT_PROVIDERS=("gpu",), KNOWN_PROVIDERS=("gpu",))
+    known = {"ACCEPTS": ("engine",), "DEFAULT_PROVIDERS": ("gpu",), "KNOWN_PROVIDERS": ("gpu",)}
+    backend = plugins.seen_as("backends", known)
     fake_plugins(
         monkeypatch, {"passes": {"engine": fake_pass(("onnx",), "engine")}, "backends": {"runner": backend}}
     )

@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
+from benchbox import plugins
 from benchbox.schema.asked import Step
 from benchbox.suite.load import load_suite
 from suite_texts import changed, each_is_told_with_its_place, fake_pass, fake_plugins, message, parsed
@@ -20,7 +19,7 @@ def test_option_that_is_the_default_leaves_no_trace():
 
 
 def test_a_word_without_options_says_that_there_are_none(monkeypatch):
-    plain = SimpleNamespace(ACCEPTS=("onnx",), PRODUCES="onnx", PRECISION=None)
+    plain = plugins.seen_as("passes", {"ACCEPTS": ("onnx",), "PRODUCES": "onnx"})
     fake_plugins(monkeypatch, {"passes": {"plain": plain}})
     said = message(changed("[onnx, fp16]", "[onnx, {plain: {a: 1}}]"))
     assert said.startswith("s.yaml:2:32: paths.1.1.plain.a: unknown option: 'a'. There are none.")
@@ -45,7 +44,7 @@ def test_option_that_begins_with_a_dot_is_a_path(monkeypatch, tmp_path):
     file.write_text(changed("fp16", "fake: {folder: ./adapter}"))
     step = load_suite(file).cases[1].path[1]
     assert step.options == {"folder": "./adapter"}
-    assert step.at(tmp_path).options == {"folder": str(tmp_path / "adapter")}
+    assert step.located_from(tmp_path).options == {"folder": str(tmp_path / "adapter")}
 
 
 test_a_word_that_is_wrong_is_told_with_its_place = each_is_told_with_its_place({

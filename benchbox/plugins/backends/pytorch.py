@@ -23,6 +23,8 @@ REQUIRES = ("torch",)
 ACCEPTS = ("torch",)
 DEFAULT_PROVIDERS = ("cpu",)
 KNOWN_PROVIDERS = ("cpu", "cuda")
+PROGRAMS = ("c++", "g++", "clang++")
+MAY_REQUIRE = ("bitsandbytes", "transformers", "triton")
 
 
 @dataclass(frozen=True)

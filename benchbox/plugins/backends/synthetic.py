@@ -24,6 +24,7 @@ REQUIRES = ("numpy",)
 ACCEPTS = ("synthetic",)
 DEFAULT_PROVIDERS = ("CPUExecutionProvider",)
 KNOWN_PROVIDERS = ("CPUExecutionProvider",)
+MAY_REQUIRE = ("onnx", "onnxruntime")
 
 # Rows, width, layers: 400 million floating-point operations a call, a few milliseconds on two cores. That is
 # a small transformer's work for one image, and leaves 20 to 50 calls in a block.

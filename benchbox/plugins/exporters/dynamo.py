@@ -38,7 +38,7 @@ class Options:
 
 def export(job: ExportJob, folder: Path) -> Facts:
     """Writes `model.onnx`. Raises StageError where the module cannot be exported as the signature says."""
-    if hasattr(job.family, "graph"):
+    if job.family.graph is not None:
         raise StageError(f"{job.model.name} is an ONNX graph already: its path begins with onnx")
     job = _trace_larger(job)
     model = _trace(job)

@@ -37,9 +37,8 @@ class Options:
 
 def export(job: ExportJob, folder: Path) -> Facts:
     """Writes `model.onnx`. Raises StageError where the module cannot be exported as the signature says."""
-    given = getattr(job.family, "graph", None)
-    if given is not None:
-        return _take(job, given(job.model), folder)
+    if job.family.graph is not None:
+        return _take(job, job.family.graph(job.model), folder)
     model = _trace(job, folder)
     facts = _graph.finish(job, model, folder, external_data=job.options.external_data)
     return {"exporter": "torch.onnx.export(dynamo=False)", "requested_opset": job.opset, **facts}

@@ -14,7 +14,7 @@ from typing import Any
 from benchbox.errors import StageError
 from benchbox.plugins.contract import Sample
 from benchbox.schema import tensors
-from benchbox.schema.tensors import Array, Feeds, TensorSpec, parts
+from benchbox.schema.tensors import Array, Feeds, TensorSpec, axis_parts
 
 Range = tuple[float, float]
 """Lowest and highest value, both included."""
@@ -67,9 +67,9 @@ def draw(
 
 def length(spec: TensorSpec, axis: int | str, shape: Mapping[str, int]) -> int:
     """The size of an axis; that of `past + sequence` is the sum of both."""
-    found = tensors.length(axis, shape)
+    found = tensors.axis_length(axis, shape)
     if found is None:
-        part = next(part for part in parts(axis) if part not in shape)
+        part = next(part for part in axis_parts(axis) if part not in shape)
         raise StageError(
             f"the input {spec.name} has the axis {part!r}, and the suite gives it no size: "
             f"write config: {{sizes: {{{part}: [16, 11]}}}} under the model"

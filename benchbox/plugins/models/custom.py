@@ -26,19 +26,16 @@ folder); what else it reads is not seen. A trusted file is trusted with everythi
 from __future__ import annotations
 
 import hashlib
-import importlib.machinery
-import importlib.util
 import json
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from benchbox.errors import StageError, first_line
+from benchbox.plugins import trusted
 from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _declared
 from benchbox.schema.asked import Model, digest
@@ -201,15 +198,11 @@ def _made(model: Model) -> _Made:
     """Calls the function. Raises StageError, and whatever the file and the function raise."""
     import torch
 
-    if not model.trust_remote_code:
-        raise StageError(
-            f"{model.name} is Python code, which was not run: if you trust it, write "
-            f"trust_remote_code: true under this model in the suite"
-        )
+    trusted.require(model)
     if model.lora:
         raise StageError(f"{model.name} is a module of your own: attach its LoRA adapters in its function")
     origin = _Origin.of(model)
-    function = getattr(_imported(origin.file), origin.function, None)
+    function = getattr(trusted.imported(origin.file), origin.function, None)
     if not callable(function):
         raise StageError(f"{origin.file.name} has no function {origin.function!r}")
     torch.manual_seed(model.seed)
@@ -221,29 +214,6 @@ def _made(model: Model) -> _Made:
             f"{origin.file.name}:{origin.function} should return a mapping with module, inputs and outputs: "
             f"{first_line(error)}"
         ) from error
-
-
-class _Fresh(importlib.machinery.SourceFileLoader):
-    """Compiles what is in the file now, and leaves no bytecode beside it."""
-
-    def path_stats(self, path: str) -> Any:
-        raise OSError(path)
-
-
-def _imported(file: Path) -> ModuleType:
-    """The file as a module, with its folder where it looks for what it imports. Runs it."""
-    if not file.is_file():
-        raise StageError(f"{file.name} is not there any more")
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))
-    name = f"benchbox_custom_{digest(str(file))[:12]}"
-    spec = importlib.util.spec_from_file_location(name, file, loader=_Fresh(name, str(file)))
-    if spec is None or spec.loader is None:
-        raise StageError(f"{file.name} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses, and torch.compile, look modules up by their names
-    spec.loader.exec_module(module)
-    return module
 
 
 def _understood(made: Any, origin: _Origin) -> _Made:

@@ -24,7 +24,7 @@ from benchbox.plugins import graphs
 from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _declared, _onnx
 from benchbox.schema.asked import Model, Weights
-from benchbox.schema.tensors import Feeds, Signature, TensorSpec, parts
+from benchbox.schema.tensors import Feeds, Signature, TensorSpec, axis_parts
 
 REQUIRES = ("torch", "onnx", "onnxruntime", "PIL")
 TASKS: Mapping[str, Mapping[str, int]] = {"inference": {}}
@@ -116,7 +116,7 @@ def _signature(file: Path, batch: str | None, sizes: frozenset[str], _modified_n
 
 def _require_declared(model: Model, found: Signature) -> None:
     """What the config speaks of is in the file. Raises StageError."""
-    named = {part for spec in found.inputs for axis in spec.axes for part in parts(axis)}
+    named = {part for spec in found.inputs for axis in spec.axes for part in axis_parts(axis)}
     for what, given, known in (
         ("axis", model.config.get("sizes", {}), named - {"batch"}),
         ("input", model.config.get("ranges", {}), {spec.name for spec in found.inputs}),

@@ -112,7 +112,7 @@ def test_nothing_but_loading_runs_even_a_trusted_file(tmp_path: Path) -> None:
     reference_key(case, 4)
     custom.metrics(case.model, Evidence({}, {}, {}))
     assert not (tmp_path / "it-ran").exists()
-    assert refused(case.model.at(tmp_path)).startswith(
+    assert refused(case.model.located_from(tmp_path)).startswith(
         "net.py:net should return a mapping with module, inputs and outputs"
     )
     assert (tmp_path / "it-ran").exists()
@@ -237,7 +237,7 @@ def test_an_artifact_is_whole_without_the_folder_that_it_was_made_from(tmp_path:
     (project / "net.py").write_text(f"from layers import Layer\n{own}")
     (project / "layers.py").write_text("from torch.nn import Linear as Layer\n")
     np.save(project / "trained.npy", np.full((2, 3), 1.0, np.float32))
-    model = parse_suite(WITH_WEIGHTS, str(project / "s.yaml")).cases[0].model.at(project)
+    model = parse_suite(WITH_WEIGHTS, str(project / "s.yaml")).cases[0].model.located_from(project)
     custom.save(custom.load(model), artifact)
     shutil.rmtree(project)
     assert str(tmp_path) not in (artifact / "custom.json").read_text()
@@ -288,7 +288,7 @@ def test_a_file_that_the_config_names_is_taken_from_the_suite_and_is_part_of_the
     case = parse_suite(WITH_WEIGHTS, str(tmp_path / "s.yaml")).cases[0]
     assert case.model.config == {"weights": "./trained.npy"}
     with torch.inference_mode():
-        assert custom.load(case.model.at(tmp_path))(torch.ones(1, 3))[0].tolist() == [[3.0, 3.0]]
+        assert custom.load(case.model.located_from(tmp_path))(torch.ones(1, 3))[0].tolist() == [[3.0, 3.0]]
     before = artifact_keys(case, Host(frozenset()), tmp_path)
     np.save(tmp_path / "trained.npy", np.full((2, 3), 2.0, np.float32))
     assert artifact_keys(case, Host(frozenset()), tmp_path) != before
