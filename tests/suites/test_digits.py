@@ -269,16 +269,16 @@ def test_a_plot_is_a_picture_that_needs_nothing_else(name: str) -> None:
     assert "href" not in text
 
 
+PATHS = {
+    *("torch", "onnx", "onnx + fp16", "onnx + int8_dynamic"),
+    "onnx + int8_static(samples=256, batch=32)",
+}
+
+
 def test_the_base_suite_measures_every_path_on_the_whole_test_part() -> None:
     suite = load_suite(SUITES / "digits.yaml")
     assert suite.parity.samples == 360
-    assert {case.path_label for case in suite.cases} == {
-        "torch",
-        "onnx",
-        "onnx + fp16",
-        "onnx + int8_dynamic",
-        "onnx + int8_static(samples=256, batch=32)",
-    }
+    assert {case.path_label for case in suite.cases} == PATHS
     assert {case.model.source for case in suite.cases} == {"./base"}
 
 
@@ -286,14 +286,7 @@ def test_the_lora_suite_measures_the_base_and_the_adapter_attached_merged_export
     suite = load_suite(SUITES / "lora.yaml")
     adapters = {case.model.name: [lora.source for lora in case.model.lora] for case in suite.cases}
     assert adapters == {"base": [], "base+lora-r16": ["./lora-r16"]}
-    assert {case.path_label for case in suite.cases} == {
-        "torch",
-        "torch(lora=merged)",
-        "onnx",
-        "onnx + fp16",
-        "onnx + int8_dynamic",
-        "onnx + int8_static(samples=256, batch=32)",
-    }
+    assert {case.path_label for case in suite.cases} == {*PATHS, "torch(lora=merged)"}
 
 
 def test_the_suite_of_ranks_has_each_rank_attached_and_merged() -> None:

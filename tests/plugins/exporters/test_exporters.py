@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import cases
 from benchbox.errors import StageError
 from benchbox.plugins import graphs
 from benchbox.plugins.contract import ExportJob
-from benchbox.schema.asked import Model
+from benchbox.plugins.exporters import dynamo, onnx, torch
 from benchbox.schema.tensors import Signature, TensorSpec
+from onnx_files import pixels, run, tiny_vit
 
-pytest.importorskip("torch")
-pytest.importorskip("onnx")
+t = pytest.importorskip("torch")
+o = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from benchbox.plugins.exporters import dynamo, onnx, torch
-
-MODEL = Model(name="small-vit", family="fake", source="none", task="image-classification")
 SIGNATURE = Signature(
     inputs=(TensorSpec("pixel_values", "float32", ("batch", 3, 32, 32)),),
     outputs=(TensorSpec("logits", "float32", ("batch", 10)),),
@@ -37,65 +34,36 @@ class FakeFamily:
         (folder / "config.json").write_text("{}")
 
 
-def small_vit() -> Any:
-    """Two layers of hidden size 64, random but always the same."""
-    import torch as t
-    from transformers import ViTConfig, ViTForImageClassification
-
-    t.manual_seed(0)
-    config = ViTConfig(
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=128,
-        image_size=32,
-        patch_size=8,
-        num_labels=10,
-    )
-
-    class Adapter(t.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = ViTForImageClassification(config)
-
-        def forward(self, *tensors: Any) -> tuple[Any, ...]:
-            return (self.model(tensors[0]).logits,)
-
-    return Adapter().eval()
-
-
-def pixels(batch: int, seed: int = 0) -> dict[str, Any]:
-    values = np.random.default_rng(seed).standard_normal((batch, 3, 32, 32))
-    return {"pixel_values": values.astype(np.float32)}
-
-
 def job(exporter: Any, **changes: Any) -> ExportJob:
     fields = {
-        "model": MODEL,
+        "model": cases.MODEL,
         "family": FakeFamily(),
-        "module": small_vit(),
+        "module": None,
         "signature": SIGNATURE,
         "example": pixels(2),
         "unseen": pixels(3, seed=1),
         "opset": 17,
         "dynamic_axes": True,
         "options": exporter.Options() if hasattr(exporter, "Options") else None,
+        **changes,
     }
-    return ExportJob(**{**fields, **changes})
+    return ExportJob(**{**fields, "module": fields["module"] or tiny_vit()})
 
 
-def run(path: Path, feeds: dict[str, Any]) -> Any:
-    import onnxruntime
+def module_of(forward: Any) -> Any:
+    """A module without weights whose one output is `forward` of its one input."""
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)[0]
+    class Forward(t.nn.Module):
+        def forward(self, x: Any) -> tuple[Any, ...]:
+            return (forward(x),)
+
+    return Forward().eval()
 
 
-def expected(module: Any, feeds: dict[str, Any]) -> Any:
-    import torch as t
-
+def difference(folder: Path, module: Any, feeds: dict[str, Any]) -> Any:
     with t.inference_mode():
-        return module(t.from_numpy(feeds["pixel_values"]))[0].numpy()
+        expected = module(t.from_numpy(feeds["pixel_values"]))[0].numpy()
+    return np.abs(run(folder, feeds)[0] - expected)
 
 
 def axes(value: Any) -> list[Any]:
@@ -117,8 +85,6 @@ def test_torch_exporter_saves_through_the_family_and_counts_parameters(tmp_path:
 
 
 def test_opset_17_with_symbolic_batch_is_what_the_file_says(tmp_path: Path) -> None:
-    import onnx as o
-
     facts = onnx.export(job(onnx), tmp_path)
     model = o.load(tmp_path / "model.onnx")
     assert [(e.domain, e.version) for e in model.opset_import] == [("", 17)]
@@ -141,10 +107,9 @@ def test_a_batch_that_was_not_exported_agrees_to_1e_4(tmp_path: Path, exporter: 
     a_job = job(exporter)
     facts = exporter.export(a_job, tmp_path)
     for batch in (1, 3, 5):
-        feeds = pixels(batch, seed=7)
-        difference = np.abs(run(tmp_path / "model.onnx", feeds) - expected(a_job.module, feeds))
-        assert difference.shape == (batch, 10)
-        assert difference.max() < 1e-4
+        found = difference(tmp_path, a_job.module, pixels(batch, seed=7))
+        assert found.shape == (batch, 10)
+        assert found.max() < 1e-4
     assert facts["verified"]["max_abs_error"] < 1e-4
 
 
@@ -156,34 +121,28 @@ def test_without_dynamic_axes_another_batch_is_refused(tmp_path: Path, exporter:
     assert facts["inputs"][0]["axes"] == [2, 3, 32, 32]
     assert facts["outputs"][0]["axes"] == [2, 10]
     assert facts["verified"]["traced"] is True
-    assert run(tmp_path / "model.onnx", pixels(2)).shape == (2, 10)
+    assert run(tmp_path, pixels(2))[0].shape == (2, 10)
     with pytest.raises(InvalidArgument, match="invalid dimensions"):
-        run(tmp_path / "model.onnx", pixels(3))
+        run(tmp_path, pixels(3))
 
 
 @pytest.mark.parametrize("opset", [17, 18])
 def test_dynamo_states_the_opset_that_came_out(tmp_path: Path, opset: int) -> None:
-    import onnx as o
-
     facts = dynamo.export(job(dynamo, opset=opset), tmp_path)
     model = o.load(tmp_path / "model.onnx")
     assert facts["opset"] == {e.domain: e.version for e in model.opset_import}[""]
     assert facts["requested_opset"] == opset
 
 
-def test_dynamo_prints_nothing(tmp_path: Path) -> None:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        dynamo.export(job(dynamo), tmp_path)
-    assert out.getvalue() == ""
-
-
-def test_dynamo_traces_the_other_batch_where_the_example_has_one_sample(tmp_path: Path) -> None:
-    """torch.export takes an axis of size 1 for a constant."""
+def test_dynamo_traces_the_other_batch_where_the_example_has_one_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch.export takes an axis of size 1 for a constant. And nothing is printed."""
     facts = dynamo.export(job(dynamo, example=pixels(1)), tmp_path)
+    assert capsys.readouterr().out == ""
     assert facts["inputs"][0]["axes"] == ["batch", 3, 32, 32]
     assert facts["verified"]["sizes"] == {"batch": 1}
-    assert run(tmp_path / "model.onnx", pixels(4)).shape == (4, 10)
+    assert run(tmp_path, pixels(4))[0].shape == (4, 10)
 
 
 @BOTH
@@ -203,67 +162,48 @@ def test_an_axis_that_the_graph_does_not_have_is_an_error(tmp_path: Path, export
 
 def test_a_batch_that_the_trace_made_constant_is_an_error(tmp_path: Path) -> None:
     """The graph claims a dynamic batch, and has the traced one baked into a Reshape."""
-    import torch as t
 
-    class Baked(t.nn.Module):
-        def forward(self, x: Any) -> tuple[Any, ...]:
-            flat = x.reshape(int(x.shape[0]) * 3, 1024).sum(1)
-            return (flat.reshape(int(x.shape[0]), 3).repeat(1, 4)[:, :10],)
+    def baked(x: Any) -> Any:
+        flat = x.reshape(int(x.shape[0]) * 3, 1024).sum(1)
+        return flat.reshape(int(x.shape[0]), 3).repeat(1, 4)[:, :10]
 
     with pytest.raises(StageError, match=r"does not run the exported graph at \{'batch': 3\}"):
-        onnx.export(job(onnx, module=Baked().eval()), tmp_path)
+        onnx.export(job(onnx, module=module_of(baked)), tmp_path)
     (tmp_path / "dynamo").mkdir()
     with pytest.raises(StageError, match=r"pixel_values has the axes \[2, 3, 32, 32\]"):
-        dynamo.export(job(dynamo, module=Baked().eval()), tmp_path / "dynamo")
+        dynamo.export(job(dynamo, module=module_of(baked)), tmp_path / "dynamo")
 
 
 def test_an_axis_that_the_exporter_left_anonymous_is_filled_in_from_the_signature(tmp_path: Path) -> None:
     """The TorchScript exporter calls the second axis of this output `Slicelogits_dim_1`."""
-    import torch as t
-
-    class Sliced(t.nn.Module):
-        def forward(self, x: Any) -> tuple[Any, ...]:
-            return (x.reshape(-1, 3, 1024).mean(2).repeat(1, 4)[:, :10],)
-
-    facts = onnx.export(job(onnx, module=Sliced().eval()), tmp_path)
+    sliced = module_of(lambda x: x.reshape(-1, 3, 1024).mean(2).repeat(1, 4)[:, :10])
+    facts = onnx.export(job(onnx, module=sliced), tmp_path)
     assert facts["outputs"] == [{"name": "logits", "dtype": "float32", "axes": ["batch", 10]}]
 
 
 def test_a_signature_that_the_module_does_not_keep_is_an_error(tmp_path: Path) -> None:
-    import torch as t
-
-    class Narrow(t.nn.Module):
-        def forward(self, x: Any) -> tuple[Any, ...]:
-            return (x.reshape(-1, 3, 1024).mean(2).repeat(1, 4)[:, :9],)
-
+    narrow = module_of(lambda x: x.reshape(-1, 3, 1024).mean(2).repeat(1, 4)[:, :9])
     with pytest.raises(StageError, match=r"logits has the shape \(3, 9\), .* \('batch', 10\)"):
-        onnx.export(job(onnx, module=Narrow().eval()), tmp_path)
+        onnx.export(job(onnx, module=narrow), tmp_path)
 
 
 def test_a_graph_that_computes_something_else_is_an_error(tmp_path: Path) -> None:
     """A choice that depends on values is frozen by tracing: here, on the sign of the mean."""
-    import torch as t
 
-    class Branch(t.nn.Module):
-        def forward(self, x: Any) -> tuple[Any, ...]:
-            pooled = x.mean((2, 3)).repeat(1, 4)[:, :10]
-            return (pooled + 1 if bool(x.mean() > 0) else pooled - 1,)
+    def branch(x: Any) -> Any:
+        pooled = x.mean((2, 3)).repeat(1, 4)[:, :10]
+        return pooled + 1 if bool(x.mean() > 0) else pooled - 1
 
     positive = {"pixel_values": np.abs(pixels(2)["pixel_values"])}
     negative = {"pixel_values": -np.abs(pixels(3)["pixel_values"])}
     with pytest.raises(StageError, match="logits of the exported graph differs from the module's by up to 2"):
-        onnx.export(job(onnx, module=Branch().eval(), example=positive, unseen=negative), tmp_path)
+        onnx.export(job(onnx, module=module_of(branch), example=positive, unseen=negative), tmp_path)
 
 
 def test_a_module_that_cannot_be_exported_is_an_error_with_its_reason(tmp_path: Path) -> None:
-    import torch as t
-
-    class Unsupported(t.nn.Module):
-        def forward(self, x: Any) -> tuple[Any, ...]:
-            return (t.linalg.eigvalsh(x),)
-
+    unsupported = module_of(t.linalg.eigvalsh)
     with pytest.raises(StageError, match=r"torch\.onnx\.export at opset 17: UnsupportedOperatorError"):
-        onnx.export(job(onnx, module=Unsupported().eval()), tmp_path)
+        onnx.export(job(onnx, module=unsupported), tmp_path)
 
 
 @BOTH
@@ -276,8 +216,7 @@ def test_weights_beyond_what_a_protobuf_holds_lie_in_one_file_beside_it(
     assert facts["external_data"] is True
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
     assert (tmp_path / "model.onnx").stat().st_size < (tmp_path / "model.onnx.data").stat().st_size
-    seen = run(tmp_path / "model.onnx", pixels(3))
-    assert np.abs(seen - expected(a_job.module, pixels(3))).max() < 1e-4
+    assert difference(tmp_path, a_job.module, pixels(3)).max() < 1e-4
 
 
 def test_external_data_can_be_asked_for(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import places
+import cases
 from benchbox.build.artifacts import artifact_of, build_artifact
 from benchbox.build.cache import Cache
 from benchbox.build.keys import artifact_keys, reference_key
@@ -21,24 +20,14 @@ from benchbox.plugins.models import custom
 from benchbox.reporters.write import write_reports
 from benchbox.results import runs
 from benchbox.runner import planning, runner
-from benchbox.schema.asked import Backend, Case, Dataset, Model, Step, Threads
+from benchbox.schema.asked import Dataset, Model
 from benchbox.schema.seen import Host
-from benchbox.schema.tensors import Signature, TensorSpec
-from benchbox.suite.load import from_source, load_suite, parse_suite
+from benchbox.suite.load import load_suite, parse_suite
+from families import small
 
 torch = pytest.importorskip("torch")
 
-EXAMPLE = places.SUITES / "custom" / "mixer.py"
-SIZES: Mapping[str, Any] = {"sizes": {"height": [16, 24], "width": [16, 20]}}
-MIXER = Model(
-    name="mixer",
-    family="custom",
-    source=f"{EXAMPLE}:mixer",
-    task="inference",
-    config={**SIZES, "depth": 1},
-    trust_remote_code=True,
-)
-SHAPE = {"batch": 2, "height": 16, "width": 12}
+MIXER = small("mixer-small")
 
 # A module that adds to ids what is in a file beside it; the function declares what `DECLARED` says.
 BODY = """
@@ -147,25 +136,10 @@ def test_no_bytecode_is_left_beside_the_file(tmp_path: Path) -> None:
 # --- what is declared ---
 
 
-def test_the_signature_is_what_the_function_declares() -> None:
-    assert custom.signature(MIXER, SHAPE) == Signature(
-        inputs=(TensorSpec("pixel_values", "float32", ("batch", 3, "height", "width")),),
-        outputs=(TensorSpec("logits", "float32", ("batch", 10)),),
-    )
-
-
 def test_the_rest_of_the_config_is_the_functions() -> None:
-    classes = replace(MIXER, config={**SIZES, "classes": 7, "depth": 2})
-    module = custom.load(classes)
-    assert len(module.model.blocks) == 2
-    assert custom.signature(classes, SHAPE).outputs[0].axes == ("batch", 7)
-    assert not any(part.training for part in module.modules())
-
-
-def test_random_weights_are_those_of_the_seed() -> None:
-    weights = [custom.load(replace(MIXER, seed=seed)).model.head.weight for seed in (0, 0, 1)]
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
+    seven = MIXER.but(config={"classes": 7, "depth": 2})
+    assert len(seven.module.model.blocks) == 2
+    assert seven.signature.outputs[0].axes == ("batch", 7)
 
 
 def test_outputs_by_name_come_in_the_order_of_the_signature(tmp_path: Path) -> None:
@@ -210,7 +184,7 @@ def test_a_source_without_a_function_says_how_to_write_one(tmp_path: Path) -> No
 
 def test_pictures_are_resized_to_the_axes() -> None:
     white = Sample(image=np.full((30, 20, 3), 255, np.uint8))
-    pixels = custom.feeds(MIXER, [white] * 2, SHAPE)["pixel_values"]
+    pixels = MIXER.raw([white] * 2, height=16, width=12)["pixel_values"]
     assert (pixels.shape, pixels.min(), pixels.max()) == ((2, 3, 16, 12), 1.0, 1.0)
 
 
@@ -245,17 +219,6 @@ def test_feeds_that_are_not_as_declared_are_refused(tmp_path: Path) -> None:
 # --- saving, keys, exporting ---
 
 
-def test_a_saved_module_comes_back_as_the_same_module(tmp_path: Path) -> None:
-    module = custom.load(replace(MIXER, seed=3))
-    custom.save(module, tmp_path)
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["code", "custom.json", "model.safetensors"]
-    stored = replace(MIXER, source=str(tmp_path), weights="pretrained", config={})
-    pixels = torch.linspace(0, 1, 2 * 3 * 16 * 16).reshape(2, 3, 16, 16)
-    with torch.inference_mode():
-        assert torch.equal(custom.load(stored)(pixels)[0], module(pixels)[0])
-    assert custom.signature(stored, SHAPE) == custom.signature(MIXER, SHAPE)
-
-
 def test_a_module_without_a_batch_is_refused(tmp_path: Path) -> None:
     """Else every batch would take as long, and be as many samples."""
     model = written(tmp_path, GOOD.replace('"batch"', '"N"'))
@@ -285,9 +248,8 @@ def test_an_artifact_is_whole_without_the_folder_that_it_was_made_from(tmp_path:
 
 
 def test_a_saved_module_is_not_run_without_trust_either(tmp_path: Path) -> None:
-    custom.save(custom.load(MIXER), tmp_path)
-    stored = replace(MIXER, source=str(tmp_path), weights="pretrained", config={}, trust_remote_code=False)
-    assert "which was not run" in refused(stored)
+    stored = MIXER.saved(tmp_path).but(trust_remote_code=False)
+    assert "which was not run" in refused(stored.model)
 
 
 def test_an_edit_of_the_file_or_of_one_beside_it_is_another_model(tmp_path: Path) -> None:
@@ -341,29 +303,8 @@ def test_a_file_that_the_config_names_and_that_is_not_there_is_a_wrong_suite(tmp
 def test_an_edited_file_is_what_runs(tmp_path: Path) -> None:
     """Also within the second in which it was read before, which Python's own bytecode would not notice."""
     assert custom.signature(written(tmp_path), {}).outputs[0].axes == ("batch", 3)
-    changed = written(
-        tmp_path,
-        GOOD.replace(
-            '"a", "dtype": "float32", "axes": ["batch", 3]', '"a", "dtype": "float32", "axes": ["batch", 4]'
-        ),
-    )
+    changed = written(tmp_path, GOOD.replace(A, A.replace('["batch", 3]', '["batch", 4]')))
     assert custom.signature(changed, {}).outputs[0].axes == ("batch", 4)
-
-
-def test_it_is_exported_with_the_axes_it_names(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    case = Case(
-        model=MIXER,
-        path=(Step("onnx"),),
-        backend=Backend("onnxruntime", ("CPUExecutionProvider",), Threads(1)),
-        shape={"batch": 1, "height": 16, "width": 16},
-        dataset=Dataset("random", {"height": 16, "width": 16}),
-    )
-    entry = build_artifact(case, Cache(tmp_path), Host(frozenset()))
-    facts = artifact_of(entry).facts
-    assert [t["axes"] for t in facts["inputs"]] == [["batch", 3, "height", "width"]]
-    assert facts["verified"]["sizes"] == {"batch": 3, "height": 24, "width": 20}
-    assert facts["verified"]["max_abs_error"] < 1e-4
 
 
 HALF = """
@@ -395,32 +336,7 @@ def test_a_module_is_of_the_precision_of_its_weights_and_takes_a_number_without_
     text = text.replace("X,", f'{{"name": "x", "dtype": "{dtype}", "axes": ["batch", 8]}},')
     text = text.replace("K]", f'{{"name": "k", "dtype": "{dtype}", "axes": [], "range": [2, 2]}}]')
     (tmp_path / "net.py").write_text(text, encoding="utf-8")
-    case = Case(
-        model=Model("net", "custom", f"{tmp_path}/net.py:net", "inference", trust_remote_code=True),
-        path=(Step(exporter),),
-        backend=Backend("onnxruntime", ("CPUExecutionProvider",), Threads(1)),
-        shape={"batch": 1},
-        dataset=Dataset("random", {}),
-    )
+    model = Model("net", "custom", f"{tmp_path}/net.py:net", "inference", trust_remote_code=True)
+    case = cases.case(exporter, model=model, shape={"batch": 1}, dataset=Dataset("random"))
     artifact = artifact_of(build_artifact(case, Cache(tmp_path / "cache"), Host(frozenset())))
     assert artifact.precision == precision
-
-
-# --- sizes in the suite ---
-
-
-def test_sizes_of_the_config_are_sizes_of_the_suite(tmp_path: Path) -> None:
-    written(tmp_path)
-    read = parse_suite(SUITE, str(tmp_path / "s.yaml"))
-    assert [case.shape["tokens"] for case in read.cases] == [16, 8, 16, 8]
-    assert read.cases[0].model.source == "./net.py:net"
-    assert read.cases[0].model.located_from(tmp_path).source == f"{tmp_path}/net.py:net"
-    assert from_source(read.source, str(tmp_path / "s.yaml")) == read
-    default = parse_suite(SUITE.replace(", tokens: [16, 8]", ""), str(tmp_path / "s.yaml"))
-    assert [case.shape["tokens"] for case in default.cases] == [16, 16]
-
-
-def test_a_size_that_no_model_declares_is_unknown(tmp_path: Path) -> None:
-    written(tmp_path)
-    with pytest.raises(SuiteError, match=r"inputs\.token: unknown size: 'token'\. Did you mean 'tokens'\?"):
-        parse_suite(SUITE.replace("random, tokens", "random, token"), str(tmp_path / "s.yaml"))

@@ -38,10 +38,6 @@ def logits(module: torch.nn.Module) -> torch.Tensor:
     return found
 
 
-def stored(folder: Path) -> Model:
-    return replace(cases.MODEL, source=str(folder), weights="pretrained", config={})
-
-
 def with_adapters(*loras: Lora) -> Model:
     return replace(cases.MODEL, lora=loras)
 
@@ -97,7 +93,8 @@ def test_what_is_saved_needs_nothing_but_its_folder(how: shipped.Adapters, tmp_p
     for lora in kept:
         said = json.loads((Path(lora.source) / "adapter_config.json").read_text())
         assert said["base_model_name_or_path"] is None
-    torch.testing.assert_close(logits(vit.load(stored(folder))), logits(module), atol=1e-6, rtol=0)
+    stored = replace(cases.MODEL, source=str(folder), weights="pretrained", config={})
+    torch.testing.assert_close(logits(vit.load(stored)), logits(module), atol=1e-6, rtol=0)
 
 
 def test_more_than_ten_adapters_keep_their_order(tmp_path: Path) -> None:

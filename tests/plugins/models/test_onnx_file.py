@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from benchbox.build.artifacts import artifact_of, build_artifact
 from benchbox.build.cache import Cache
 from benchbox.build.feeds import parity_shapes
 from benchbox.errors import StageError, SuiteError
-from benchbox.plugins.contract import Evidence, Sample
+from benchbox.plugins.contract import Sample
 from benchbox.plugins.models import _declared, onnx_file
 from benchbox.runner import runner
-from benchbox.schema.asked import Backend, Case, Dataset, Model, Step, Threads
+from benchbox.schema.asked import Case, Dataset, Model
 from benchbox.schema.seen import Host
 from benchbox.schema.tensors import Signature, TensorSpec
-from benchbox.suite.load import from_source, parse_suite
+from benchbox.suite.load import parse_suite
+from onnx_files import Axes, graph
 
 onnx = pytest.importorskip("onnx")
 torch = pytest.importorskip("torch")
@@ -32,7 +33,6 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402  # after the sk
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 WEIGHT = np.linspace(-1, 1, 8 * 4, dtype=np.float32).reshape(8, 4)
-Axes = Sequence[int | str | None]
 
 
 def proto(
@@ -40,28 +40,19 @@ def proto(
     out: Axes | None = ("N", 4),
     *,
     op: str = "MatMul",
-    weights: Sequence[Any] = (numpy_helper.from_array(WEIGHT, "W"),),
+    weights: Any = {"W": WEIGHT},  # noqa: B006  # never changed
+    dtype: int = FLOAT,
 ) -> Any:
     """x times W, of the shape (8, 4)."""
-    graph = helper.make_graph(
-        [helper.make_node(op, ["x", "W"], ["y"])],
-        "graph",
-        [helper.make_tensor_value_info("x", FLOAT, axes)],
-        [helper.make_tensor_value_info("y", FLOAT, out)],
-        list(weights),
+    return graph(
+        [helper.make_node(op, ["x", "W"], ["y"])], {"x": (dtype, axes)}, {"y": (dtype, out)}, weights
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def two_inputs(first: Axes, second: Axes) -> Any:
     """ids and mask, both int64, to their product."""
-    graph = helper.make_graph(
-        [helper.make_node("Mul", ["ids", "mask"], ["y"])],
-        "graph",
-        [helper.make_tensor_value_info(n, INT64, a) for n, a in (("ids", first), ("mask", second))],
-        [helper.make_tensor_value_info("y", INT64, first)],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    node = helper.make_node("Mul", ["ids", "mask"], ["y"])
+    return graph([node], {"ids": (INT64, first), "mask": (INT64, second)}, {"y": (INT64, first)})
 
 
 def written(folder: Path, model: Any, **config: Any) -> Model:
@@ -85,13 +76,6 @@ def refused(model: Model) -> str:
 
 
 # --- what is read from the graph ---
-
-
-def test_the_first_dynamic_axis_is_the_batch(tmp_path: Path) -> None:
-    assert onnx_file.signature(written(tmp_path, proto()), {}) == Signature(
-        inputs=(TensorSpec("x", "float32", ("batch", 8)),),
-        outputs=(TensorSpec("y", "float32", ("batch", 4)),),
-    )
 
 
 @pytest.mark.parametrize(
@@ -125,16 +109,21 @@ def test_weights_among_the_inputs_are_no_inputs(tmp_path: Path) -> None:
     assert [value.name for value in onnx_file.graph(m).graph.input] == ["x"]
 
 
-def test_an_output_without_a_shape_gets_the_one_that_is_inferred(tmp_path: Path) -> None:
-    found = onnx_file.signature(written(tmp_path, proto(out=None)), {})
-    assert found.outputs == (TensorSpec("y", "float32", ("batch", 4)),)
+@pytest.mark.parametrize("out", [("N", 4), None])
+def test_the_first_dynamic_axis_is_the_batch_and_an_output_without_a_shape_gets_the_one_that_is_inferred(
+    out: Axes | None, tmp_path: Path
+) -> None:
+    assert onnx_file.signature(written(tmp_path, proto(out=out)), {}) == Signature(
+        inputs=(TensorSpec("x", "float32", ("batch", 8)),),
+        outputs=(TensorSpec("y", "float32", ("batch", 4)),),
+    )
 
 
 def test_the_graph_has_the_axes_of_the_signature_and_its_weights(tmp_path: Path) -> None:
-    graph = onnx_file.graph(written(tmp_path, proto())).graph
-    dims = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.input]
+    found = onnx_file.graph(written(tmp_path, proto())).graph
+    dims = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in found.input]
     assert dims == [["batch", 8]]
-    assert np.array_equal(numpy_helper.to_array(graph.initializer[0]), WEIGHT)
+    assert np.array_equal(numpy_helper.to_array(found.initializer[0]), WEIGHT)
 
 
 def test_the_module_is_the_file_at_any_number_of_threads(tmp_path: Path) -> None:
@@ -150,34 +139,23 @@ def test_the_module_is_the_file_at_any_number_of_threads(tmp_path: Path) -> None
         torch.set_num_threads(before)
 
 
-def summed() -> Any:
-    """The sum of x times W: a number without axes."""
-    graph = helper.make_graph(
-        [
-            helper.make_node("MatMul", ["x", "W"], ["p"]),
-            helper.make_node("ReduceSum", ["p"], ["s"], keepdims=0),
-        ],
-        "graph",
-        [helper.make_tensor_value_info("x", FLOAT, ("N", 8))],
-        [helper.make_tensor_value_info("s", FLOAT, ())],
-        [numpy_helper.from_array(WEIGHT, "W")],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
 def test_a_number_without_axes_is_an_output(tmp_path: Path) -> None:
-    model = written(tmp_path, summed())
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["p"]),
+        helper.make_node("ReduceSum", ["p"], ["s"], keepdims=0),
+    ]
+    model = written(tmp_path, graph(nodes, {"x": (FLOAT, ("N", 8))}, {"s": (FLOAT, ())}, {"W": WEIGHT}))
     (total,) = onnx_file.load(model)(torch.ones(2, 8))
     assert (total.shape, round(total.item(), 4)) == ((), round(2 * float(WEIGHT.sum()), 4))
-    entry = build_artifact(case(model, "onnx"), Cache(tmp_path / "cache"), Host(frozenset()))
+    entry = build_artifact(case(model), Cache(tmp_path / "cache"), Host(frozenset()))
     assert artifact_of(entry).facts["outputs"][0]["axes"] == []
 
 
 def test_a_graph_without_outputs_is_called_so(tmp_path: Path) -> None:
-    graph = proto()
-    del graph.graph.output[:]
+    mute = proto()
+    del mute.graph.output[:]
     with pytest.raises(StageError, match=r"^m\.onnx has no outputs, so there is nothing to compare$"):
-        onnx_file.signature(written(tmp_path, graph), {"batch": 1})
+        onnx_file.signature(written(tmp_path, mute), {"batch": 1})
 
 
 def test_the_only_dynamic_axis_cannot_have_a_size_and_be_the_batch(tmp_path: Path) -> None:
@@ -243,11 +221,7 @@ def test_a_batch_of_pictures_gets_pictures_divided_by_255(axes: Axes, shape: Any
         ("uint8", (-5.0, 5.0), "[-5, 5], is none of uint8, whose values lie in [0, 255]"),
         ("int32", (0.0, 1e12), "[0, 1e+12], is none of int32"),
         ("int64", (1.0, 2.0**63), "[1, 9.22337e+18], is none of int64"),
-        (
-            "int64",
-            (0.2, 0.7),
-            "is none of int64, whose values lie in [-9.22337e+18, 9.22337e+18] and are whole",
-        ),
+        ("int64", (0.2, 0.7), "int64, whose values lie in [-9.22337e+18, 9.22337e+18] and are whole"),
         ("float16", (0.0, 1e6), "[0, 1e+06], is none of float16, whose values lie in [-65504, 65504]"),
         ("bool", (0.0, 2.0), "[0, 2], is none of bool, whose values lie in [0, 1]"),
     ],
@@ -322,26 +296,28 @@ def test_what_is_no_onnx_file_or_half_of_one_is_called_so(content: bytes, tmp_pa
     assert said.startswith(f"m.onnx is not an ONNX file, or was cut off ({len(content):,} bytes): ")
 
 
-def test_missing_external_data_is_named(tmp_path: Path) -> None:
-    assert refused(external(tmp_path, {"location": "w.bin"})) == (
-        "m.onnx keeps the weight 'W' in 'w.bin', which is not there; put it beside the file"
-    )
-
-
-def test_external_data_that_was_cut_off_is_named(tmp_path: Path) -> None:
-    (tmp_path / "w.bin").write_bytes(b"\x00" * 100)
-    said = refused(external(tmp_path, {"location": "w.bin", "offset": "0", "length": "128"}))
-    assert said == ("m.onnx keeps the weight 'W' in 'w.bin', bytes 0 to 128, and that file has 100: cut off?")
-
-
-@pytest.mark.parametrize("location", ["../../../../../etc/passwd", "/etc/passwd", "", "sub/../../w.bin"])
-def test_external_data_outside_of_the_files_folder_is_not_read(location: str, tmp_path: Path) -> None:
-    (tmp_path / "w.bin").write_bytes(WEIGHT.tobytes())
-    (tmp_path / "inner").mkdir()
-    said = refused(external(tmp_path / "inner", {"location": location}))
-    assert said == (
-        f"m.onnx keeps the weight 'W' in {location!r}, which is outside of its own folder: it is not read"
-    )
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ({"location": "nowhere.bin"}, "in 'nowhere.bin', which is not there; put it beside the file"),
+        (
+            {"location": "w.bin", "offset": "0", "length": "256"},
+            "in 'w.bin', bytes 0 to 256, and that file has 128: cut off?",
+        ),
+        *(
+            ({"location": location}, f"in {location!r}, which is outside of its own folder: it is not read")
+            for location in ("../../../../../etc/passwd", "/etc/passwd", "", "sub/../../w.bin")
+        ),
+    ],
+)
+def test_external_data_that_is_missing_cut_off_or_outside_of_the_folder_is_named(
+    entries: Mapping[str, str], reason: str, tmp_path: Path
+) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    for folder in (tmp_path, inner):
+        (folder / "w.bin").write_bytes(WEIGHT.tobytes())
+    assert refused(external(inner, entries)) == f"m.onnx keeps the weight 'W' {reason}"
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
@@ -351,18 +327,15 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     assert "outside of its own folder" in refused(external(tmp_path / "inner", {"location": "w.bin"}))
 
 
-def test_external_data_that_is_a_pipe_does_not_hang(tmp_path: Path) -> None:
+def test_what_is_a_pipe_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "w.bin")
-    model = external(tmp_path, {"location": "w.bin"})
-    assert refused(model).endswith("which is not there; put it beside the file")
-    assert len(onnx_file.fingerprint(model)) == 64
-
-
-def test_a_source_that_is_a_pipe_does_not_hang(tmp_path: Path) -> None:
+    weights = external(tmp_path, {"location": "w.bin"})
+    assert refused(weights).endswith("which is not there; put it beside the file")
+    assert len(onnx_file.fingerprint(weights)) == 64
+    (tmp_path / "m.onnx").unlink()
     os.mkfifo(tmp_path / "m.onnx")
-    model = Model("m", "onnx_file", str(tmp_path / "m.onnx"), "inference", weights="pretrained")
-    assert refused(model) == "m.onnx is no file"
-    assert onnx_file.fingerprint(model) == ""
+    assert refused(weights) == "m.onnx is no file"
+    assert onnx_file.fingerprint(weights) == ""
 
 
 def test_an_operator_that_nobody_knows_is_named(tmp_path: Path) -> None:
@@ -383,11 +356,11 @@ def test_there_are_no_random_weights_and_no_torch_module(tmp_path: Path) -> None
 # --- as part of a suite ---
 
 
-def case(model: Model, *words: str, dynamic_axes: bool = True, **shape: int) -> Case:
-    backend = Backend("onnxruntime", ("CPUExecutionProvider",), Threads(1))
+def case(model: Model, dynamic_axes: bool = True, **shape: int) -> Case:
     noise = Dataset("random", {"height": 8, "width": 8})
-    path = tuple(Step(word) for word in words)
-    return Case(model, path, backend, {"batch": 1, **shape}, noise, dynamic_axes=dynamic_axes)
+    return cases.case(
+        "onnx", model=model, shape={"batch": 1, **shape}, dataset=noise, dynamic_axes=dynamic_axes
+    )
 
 
 def test_a_run_goes_on_after_files_that_are_not_fit(tmp_path: Path) -> None:
@@ -399,7 +372,7 @@ def test_a_run_goes_on_after_files_that_are_not_fit(tmp_path: Path) -> None:
     fit = written(tmp_path, proto())
     names = ("cut", "unknown", "without", "outside")
     unfit = [replace(fit, name=name, source=str(tmp_path / f"{name}.onnx")) for name in names]
-    all_cases = cases.suite([case(model, "onnx") for model in (*unfit, fit)])
+    all_cases = cases.suite([case(model) for model in (*unfit, fit)])
     finished = runner.run(all_cases, results=tmp_path / "results", reports=None, cache=tmp_path / "cache")
     ended = {r.case.model.name: (r.outcome, r.stage, r.reason[:48]) for r in finished.results.records}
     assert ended == {
@@ -413,7 +386,7 @@ def test_a_run_goes_on_after_files_that_are_not_fit(tmp_path: Path) -> None:
 
 def test_the_file_is_built_with_its_own_opset_and_its_own_axes(tmp_path: Path) -> None:
     model = written(tmp_path, IDS, **DECLARED)
-    entry = build_artifact(case(model, "onnx", T=16), Cache(tmp_path / "cache"), Host(frozenset()))
+    entry = build_artifact(case(model, T=16), Cache(tmp_path / "cache"), Host(frozenset()))
     facts = artifact_of(entry).facts
     assert (facts["opset"], facts["exporter"]) == (17, "none: the source is a graph")
     assert [tensor["axes"] for tensor in facts["inputs"]] == [["batch", "T"], ["batch", "T"]]
@@ -422,33 +395,26 @@ def test_the_file_is_built_with_its_own_opset_and_its_own_axes(tmp_path: Path) -
 
 def test_fixed_axes_are_fixed_in_the_graph(tmp_path: Path) -> None:
     model = written(tmp_path, proto())
-    fixed = case(model, "onnx", dynamic_axes=False)
+    fixed = case(model, dynamic_axes=False)
     entry = build_artifact(fixed, Cache(tmp_path / "cache"), Host(frozenset()))
     assert [t["axes"] for t in artifact_of(entry).facts["inputs"]] == [[1, 8]]
 
 
 def test_a_file_in_fp16_is_fp16(tmp_path: Path) -> None:
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "W"], ["y"])],
-        "graph",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT16, ["N", 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT16, ["N", 4])],
-        [numpy_helper.from_array(WEIGHT.astype(np.float16), "W")],
-    )
-    half = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    half = proto(weights={"W": WEIGHT.astype(np.float16)}, dtype=TensorProto.FLOAT16)
     model = written(tmp_path, half)
-    entry = build_artifact(case(model, "onnx"), Cache(tmp_path / "cache"), Host(frozenset()))
+    entry = build_artifact(case(model), Cache(tmp_path / "cache"), Host(frozenset()))
     assert artifact_of(entry).precision == "fp16"
 
 
 def test_parity_is_judged_at_three_quarters_and_half_of_a_declared_size(tmp_path: Path) -> None:
     model = written(tmp_path, IDS, **DECLARED)
-    assert parity_shapes(case(model, "onnx", T=16), 4) == (
+    assert parity_shapes(case(model, T=16), 4) == (
         {"batch": 3, "T": 8},
         {"batch": 1, "T": 16},
     )
     always = replace(model, config={**DECLARED, "sizes": {"T": 16}})
-    assert parity_shapes(case(always, "onnx", T=16), 4) == (
+    assert parity_shapes(case(always, T=16), 4) == (
         {"batch": 3, "T": 16},
         {"batch": 1, "T": 16},
     )
@@ -465,25 +431,12 @@ def test_another_file_or_other_external_data_is_another_model(tmp_path: Path) ->
     assert len({first, second, onnx_file.fingerprint(model)}) == 3
 
 
-def test_outputs_have_no_meaning_that_a_metric_could_use() -> None:
-    model = Model("m", "onnx_file", "m.onnx", "inference")
-    assert onnx_file.metrics(model, Evidence({}, {}, {})) == {}
-
-
 SUITE = """
 models: {family: onnx_file, source: ./m.onnx, config: CONFIG}
 paths: onnx
 backends: onnxruntime
 inputs: {dataset: random, T: [16, 8]}
 """
-
-
-def test_a_size_that_the_config_declares_may_be_given_under_inputs(tmp_path: Path) -> None:
-    written(tmp_path, IDS)
-    read = parse_suite(SUITE.replace("CONFIG", "{sizes: {T: [16, 11]}}"), str(tmp_path / "s.yaml"))
-    assert [c.shape for c in read.cases] == [{"batch": 1, "T": 16}, {"batch": 1, "T": 8}]
-    assert read.cases[0].model.weights == "pretrained"
-    assert from_source(read.source, str(tmp_path / "s.yaml")) == read
 
 
 @pytest.mark.parametrize(
