@@ -1,8 +1,8 @@
 """benchbox: which way to ship a transformer, with evidence.
 
 >>> import benchbox
->>> results = benchbox.run("suites/smoke.yaml")        # doctest: +SKIP
->>> benchbox.load_results(results.folder).to_pandas()  # doctest: +SKIP
+>>> finished = benchbox.run("suites/smoke.yaml")        # doctest: +SKIP
+>>> benchbox.load_results(finished.folder).to_pandas()  # doctest: +SKIP
 
 Importing benchbox loads no ML framework, nor pandas: each name below is imported when it is first used.
 """
@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 from benchbox.version import __version__
 
 if TYPE_CHECKING:
+    from benchbox.comparison.runs import compare
     from benchbox.results.runs import load_results
     from benchbox.runner.cases import measure_cases
     from benchbox.runner.runner import run
     from benchbox.suite.load import load_suite
 
-__all__ = ["__version__", "load_results", "load_suite", "measure_cases", "run"]
+__all__ = ["__version__", "compare", "load_results", "load_suite", "measure_cases", "run"]
 
 _HOME = {
+    "compare": "benchbox.comparison.runs",
     "load_results": "benchbox.results.runs",
     "load_suite": "benchbox.suite.load",
     "measure_cases": "benchbox.runner.cases",

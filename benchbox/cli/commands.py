@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 from benchbox.errors import BenchboxError, UsageError
 
 if TYPE_CHECKING:
+    from benchbox.build.cache import Sizes
     from benchbox.cli.live import Display
     from benchbox.runner.observer import Observer
     from benchbox.runner.runner import Finished
@@ -398,7 +399,7 @@ def cache_size(cache: CacheFolder = None) -> None:
 
     folder = _cache_folder(cache)
     kept = caches.size(folder)
-    typer.echo(f"{kept.artifacts} artifacts, {kept.bytes / 2**20:,.1f} MiB in {folder}")
+    typer.echo(f"{_said(kept)} in {folder}")
 
 
 @cache_app.command("clear", epilog=_examples("benchbox cache clear", "benchbox cache clear --cache here"))
@@ -408,7 +409,7 @@ def cache_clear(cache: CacheFolder = None) -> None:
 
     folder = _cache_folder(cache)
     removed = caches.clear(folder)
-    typer.echo(f"removed {removed.artifacts} artifacts, {removed.bytes / 2**20:,.1f} MiB from {folder}")
+    typer.echo(f"removed {_said(removed)} from {folder}")
 
 
 def exit_code(finished: Finished) -> int:
@@ -494,6 +495,12 @@ def _show_finished(finished: Finished, options: Sequence[str]) -> None:
         typer.echo(f"error: {finished.problem}. Then: benchbox report {folder}", err=True)
     if finished.interrupted:
         _say_how_to_continue(folder, options)
+
+
+def _said(kept: Sizes) -> str:
+    from benchbox.reporters import numbers
+
+    return f"{numbers.count(kept.artifacts, 'artifact')}, {numbers.file_mib(kept.bytes / numbers.MIB)} MiB"
 
 
 def _cache_folder(given: Path | None) -> Path:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,6 +14,7 @@ from benchbox.comparison import wording
 from benchbox.comparison.facts import Fact
 from benchbox.comparison.gates import Judgement
 from benchbox.comparison.rows import Change, Comparison, Row, Versus
+from benchbox.reporters import numbers
 
 # More of what did not pass are in the reports.
 _FINDINGS_SHOWN = 20
@@ -32,6 +32,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
         ]
     for versus in comparison.versus:
         parts += _versus(versus)
+    parts.append(Text(wording.reading(comparison.runs[0]), style="dim"))
     parts += [Text(line, style=STYLES["warning"]) for line in wording.unreadable(comparison)]
     return Group(*parts)
 
@@ -45,7 +46,7 @@ def judgement_table(judgement: Judgement, *, strict: bool) -> RenderableType:
     for state, gate, text in found[:_FINDINGS_SHOWN]:
         table.add_row(Text(state, style=_STYLES[state]), Text(f"{clean(gate)}: {clean(text)}"))
     more = len(found) - _FINDINGS_SHOWN
-    rest = [Text(f"and {more} more")] if more > 0 else []
+    rest = [Text(f"and {numbers.integer(more)} more")] if more > 0 else []
     return Group(table, *rest, _conclusion(judgement, strict))
 
 
@@ -108,8 +109,8 @@ def _table(rows: Sequence[Row], versus: Versus) -> Table:
             f"{before}\n{after}",
             _latency(row),
             _ratio(row),
-            _both(row.peak_memory, "{:,.0f}", versus.before.margin),
-            _both(row.size, "{:,.1f}", versus.before.margin),
+            _both(row.peak_memory, numbers.memory_mib, versus.before.margin),
+            _both(row.size, numbers.file_mib, versus.before.margin),
             _cosines(row.parity["cosine"]),
         )
     return table
@@ -119,7 +120,7 @@ def _latency(row: Row) -> Text:
     """Both medians; where there is none, how the case ended."""
     sides = zip((row.latency.before, row.latency.after), row.outcome, strict=True)
     return Text("\n").join(
-        Text(tables.milliseconds(value))
+        Text(numbers.number(value, narrow=True))
         if value is not None
         else Text(outcome, style=STYLES.get(outcome, "dim"))
         for value, outcome in sides
@@ -134,23 +135,18 @@ def _ratio(row: Row) -> Text:
         return Text()
     if ratio is None:
         return two_lines(verdict, "no interval" if row.latency.factor else "")
-    point, low, high = (tables.three_digits(value) for value in (ratio.point, ratio.low, ratio.high))
-    return two_lines(verdict, f"{point} ({low}-{high})")
+    return two_lines(verdict, wording.ratio(row.latency, narrow=True))
 
 
-def _both(change: Change, form: str, margin: float) -> Text:
+def _both(change: Change, say: Callable[[float | None], str], margin: float) -> Text:
     """Both values, the second marked where it is proven to be another."""
-    first, second = ("" if v is None else form.format(v) for v in (change.before, change.after))
+    first, second = say(change.before), say(change.after)
     moved = wording.proven(change.ratio, margin)
     return Text.assemble(first, "\n", (second, _STYLES.get(moved, "")))
 
 
 def _cosines(change: Change) -> Text:
-    shown = [
-        "" if value is None or math.isnan(value) else tables.cosine(value)
-        for value in (change.before, change.after)
-    ]
-    return Text("\n".join(shown))
+    return Text("\n".join(numbers.cosine(value, narrow=True) for value in (change.before, change.after)))
 
 
 def _notes(rows: Sequence[Row]) -> Iterator[Text]:

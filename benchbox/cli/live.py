@@ -19,8 +19,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from benchbox.cli.tables import STYLES, clean, milliseconds, short_provider
+from benchbox.cli.tables import STYLES, clean
 from benchbox.numerics import stats
+from benchbox.reporters import labels, numbers
 from benchbox.schema.asked import Case, Stage
 from benchbox.schema.seen import Measurement, Record
 
@@ -75,8 +76,8 @@ class Board:
     @classmethod
     def of(cls, cases: Sequence[Case], done: Sequence[Record]) -> Board:
         """The board before anything happened; `done` was finished before (on resume)."""
-        titles = short_titles(cases)
-        return cls({case.id: State(titles[case.id]) for case in cases}, len(done))
+        titles = labels.short_titles(cases)
+        return cls({case.id: State(clean(titles[case.id])) for case in cases}, len(done))
 
     @property
     def finished(self) -> int:
@@ -214,7 +215,7 @@ class PlainLines:
         self.folder = folder
         self._board = Board.of(cases, done)
         again = f", {len(done)} done before" if done else ""
-        self._say(f"{folder}: {len(cases)} cases{again}")
+        self._say(f"{folder}: {numbers.count(len(cases), 'case')}{again}")
 
     def entered(self, case: Case, stage: Stage) -> None:
         """Says the stage, the first time: every replicate loads and measures again."""
@@ -263,8 +264,8 @@ def _measured(measurement: Measurement) -> str:
 
     data = [[np.array(b.latencies_ns) for b in stats.undisturbed(r)] for r in measurement.replicates]
     median_ns = math.exp(stats.centres(data).values.mean())
-    count = len(measurement.replicates)
-    return f"p50 {milliseconds(median_ns / 1e6)} ms, {count} process{'es' if count > 1 else ''}"
+    processes = numbers.count(len(measurement.replicates), "process", "processes")
+    return f"p50 {numbers.number(median_ns / 1e6, narrow=True)} ms, {processes}"
 
 
 def view(board: Board, width: int, height: int, footer: str = _RUNNING) -> RenderableType:
@@ -279,7 +280,7 @@ def view(board: Board, width: int, height: int, footer: str = _RUNNING) -> Rende
         table.add_row(
             Text(state.title, style="" if state.active else "dim"),
             Text(state.word, style=STYLES.get(state.word, "bold" if state.active else "dim")),
-            "" if state.latency_ns is None else milliseconds(state.latency_ns / 1e6),
+            "" if state.latency_ns is None else numbers.number(state.latency_ns / 1e6, narrow=True),
             str(state.rounds or ""),
             "" if state.replicate is None else str(state.replicate + 1),
         )
@@ -295,25 +296,6 @@ def visible(states: Sequence[State], count: int) -> tuple[State, ...]:
     waiting = [i for i in indices if not states[i].active and not states[i].finished]
     ended = [i for i in reversed(indices) if states[i].finished]
     return tuple(states[i] for i in sorted([*active, *waiting, *ended][:count]))
-
-
-def short_titles(cases: Sequence[Case]) -> dict[str, str]:
-    """The cases in the width of a terminal, by id: path and runtime, then what is not the same for all."""
-    several_models = len({case.model.name for case in cases}) > 1
-    differ = {name for case in cases for name, size in case.shape.items() if size != cases[0].shape.get(name)}
-    return {
-        case.id: clean(
-            " | ".join(
-                [
-                    *([case.model.name] if several_models else []),
-                    case.path_label,
-                    f"{case.backend.label} {short_provider(case.backend.provider)}",
-                    *(f"{name}={size}" for name, size in case.shape.items() if name in differ),
-                ]
-            )
-        )
-        for case in cases
-    }
 
 
 def continue_command(folder: Path, options: Sequence[str] = ()) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,14 +39,13 @@ def joined_name(names: Sequence[str]) -> str:
 def show_results(runs: Runs, reports: Sequence[Path]) -> None:
     """The final table, why rows are not ok, where everything is, and what to type next."""
     from benchbox.cli import tables
+    from benchbox.reporters import wording
 
-    numbers = _shown(runs, tables.MOST_ROWS)
-    shown = runs.table.iloc[numbers].to_dict("records")
-    cases = {values["case_id"]: runs.record(row).case for row, values in zip(numbers, shown, strict=True)}
-    advised = {row for choice in runs.recommend() for row in choice.rows}
-    best = {position for position, row in enumerate(numbers) if row in advised}
-    show(tables.results_table(tables.rows(shown, cases, best)))
-    show(tables.left_out(len(runs.table) - len(shown), "summary.csv"))
+    groups = wording.groups(runs, tables.MOST_ROWS)
+    show(tables.results_table(groups, several_runs=len(runs.results) > 1))
+    show(tables.left_out(len(runs.table) - sum(len(group.rows) for group in groups), "summary.csv"))
+    if any(group.timed for group in groups):
+        show(tables.reading(runs.results))
     alike = [
         ([runs.record(row) for row in rows[: tables.TITLES_SHOWN]], len(rows))
         for rows in runs.not_ok()[: tables.MOST_ROWS]
@@ -58,15 +56,6 @@ def show_results(runs: Runs, reports: Sequence[Path]) -> None:
             typer.echo(f"warning: {results.folder}: {tables.clean(results.damage)}", err=True)
     show_lines(tables.places([results.folder for results in runs.results], reports))
     show_lines(tables.next_steps(_commands([members[0] for members, _ in alike], reports)))
-
-
-def _shown(runs: Runs, most: int) -> list[int]:
-    """The first rows in reading order; of a group that is cut also what is recommended."""
-    order = runs.reading_order()
-    groups = {runs.groups[row] for row in order[:most]}
-    recommended = (choice.rows for choice in runs.recommend() if (choice.run, choice.group) in groups)
-    first = {*order[:most], *chain.from_iterable(recommended)}
-    return [row for row in order if row in first]
 
 
 def _commands(records: Sequence[Record], reports: Sequence[Path]) -> list[str]:

@@ -18,6 +18,7 @@ from rich.text import Text
 from benchbox.cli.tables import STYLES
 from benchbox.machine.clock import Stopwatch
 from benchbox.numerics.stats import Interval
+from benchbox.reporters import numbers
 from benchbox.runner.selftest import Say, SelfTest, Trial, advice
 
 _SECONDS_BETWEEN_REDRAWS = 0.5
@@ -49,20 +50,25 @@ def selftest_table(found: SelfTest) -> RenderableType:
     table.add_column("verdict")
     table.add_row("A against A", _widest(found.same), _same_verdict(found))
     for pair in found.slower:
-        table.add_row(f"A + {pair.truth - 1:.0%} against A", _ratio(pair.interval), _verdict(pair))
+        table.add_row(
+            f"A + {numbers.percent(pair.truth - 1, 0)} against A", _ratio(pair.interval), _verdict(pair)
+        )
     return Group(_heading(found), Text(), table, Text(), _smallest(found), *_advice(found))
 
 
 def _bar(words: str, share: float) -> RenderableType:
     row = Table.grid(padding=(0, 1, 0, 0))
-    row.add_row(ProgressBar(total=1.0, completed=share, width=20), Text(f"{share:4.0%}  {words}"))
+    row.add_row(
+        ProgressBar(total=1.0, completed=share, width=20), Text(f"{numbers.percent(share, 0):>5}  {words}")
+    )
     return row
 
 
 def _heading(found: SelfTest) -> Text:
     return Text(
-        f"{found.runtime}, {found.latency_ns / 1e6:.2f} ms a call, {found.replicates} processes a case, "
-        f"{found.seconds:.0f} s, {found.disturbed:.0%} of blocks disturbed",
+        f"{found.runtime}, {numbers.number(found.latency_ns / 1e6)} ms a call, "
+        f"{found.replicates} processes a case, {found.seconds:.0f} s, "
+        f"{numbers.percent(found.disturbed, 0)} of blocks disturbed",
         style="bold",
     )
 
@@ -73,13 +79,13 @@ def _widest(pairs: Sequence[Trial]) -> str:
     if not known:
         return "not known"
     low, high = min(interval.low for interval in known), max(interval.high for interval in known)
-    return f"within {low:.3f} to {high:.3f}"
+    return f"within {numbers.interval(low, high, 1.0)}"
 
 
 def _ratio(interval: Interval | None) -> str:
     if interval is None:
         return "not known"
-    return f"{interval.point:.3f}  [{interval.low:.3f}, {interval.high:.3f}]"
+    return numbers.ratio(interval.point, interval.low, interval.high, 4)
 
 
 def _same_verdict(found: SelfTest) -> Text:
@@ -98,7 +104,7 @@ def _smallest(found: SelfTest) -> Text:
         return Text("What can be proven here is not known: too few processes.")
     return Text.assemble(
         "Smallest difference that is found in nine of ten runs of this length: ",
-        (f"{found.smallest:.1%}", "bold"),
+        (numbers.percent(found.smallest, 1), "bold"),
     )
 
 

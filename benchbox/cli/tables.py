@@ -5,22 +5,22 @@ Names come from users: they are put into `Text`, never into markup, and lose the
 
 from __future__ import annotations
 
-import math
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from benchbox.schema.asked import Case
+from benchbox.reporters import labels, machines, numbers, wording
+from benchbox.reporters.labels import Ran
 from benchbox.schema.seen import Environment, Host, Record
 
 if TYPE_CHECKING:
     from benchbox.machine.doctor import Finding
+    from benchbox.results.store import Results
     from benchbox.runner.planning import Capability, Planned
 
 _T = TypeVar("_T")
@@ -47,56 +47,26 @@ TITLES_SHOWN = 3
 _DETAIL_LINES = 4
 
 
-@dataclass(frozen=True)
-class Row:
-    """What the final table says of one case; None: not known.
-
-    `best`: it agrees with the reference, and none of its table is proven to be faster.
-    """
-
-    heading: str
-    path: str
-    runtime: str
-    outcome: str
-    p50_ms: float | None = None
-    p50_low_ms: float | None = None
-    p50_high_ms: float | None = None
-    ratio: float | None = None
-    ratio_low: float | None = None
-    ratio_high: float | None = None
-    verdict: str = ""
-    peak_memory_mib: float | None = None
-    cosine: float | None = None
-    best: bool = False
-
-
-def rows(
-    frame_rows: Sequence[Mapping[Any, Any]], cases: Mapping[str, Case], best: Collection[int] = ()
-) -> tuple[Row, ...]:
-    """Rows of the frame, as the table wants them; `cases` by id, `best` by position."""
-    runtimes = _runtimes(list(cases.values()))
-    several_runs = len({values["run"] for values in frame_rows}) > 1
-    return tuple(
-        replace(
-            _row(values, cases[values["case_id"]], runtimes),
-            heading=_heading(cases[values["case_id"]], values["run"] if several_runs else ""),
-            best=position in best,
-        )
-        for position, values in enumerate(frame_rows)
-    )
-
-
-def results_table(table_rows: Sequence[Row]) -> RenderableType:
+def results_table(groups: Sequence[wording.Group], *, several_runs: bool = False) -> RenderableType:
     """One table for each model and shape: its cases are compared with each other. Fits 80 columns."""
     parts: list[RenderableType] = []
-    for heading, members in grouped(table_rows, lambda row: row.heading):
-        parts += [Text(heading, style="bold"), _group_table(members), *_choice(members), Text()]
+    for group in groups:
+        heading = wording.heading(group.rows[0], group.run if several_runs else "")
+        parts += [Text(clean(heading), style="bold"), _group_table(group)]
+        if group.timed > 1:
+            parts.append(Text(clean(group.conclusion), style="green" if len(group.best) == 1 else ""))
+        parts.append(Text())
     return Group(*parts)
+
+
+def reading(runs: Sequence[Results]) -> Text:
+    """What the intervals are."""
+    return Text(clean(wording.intervals(wording.confidence(runs))), style="dim")
 
 
 def left_out(count: int, file: str) -> RenderableType:
     """How many cases the table does not show, and where they are."""
-    return Text(f"and {count:,} more case{'s' if count > 1 else ''}, in {file}\n") if count else Group()
+    return Text(f"{wording.left_out(count, file)}\n") if count else Group()
 
 
 def reasons(alike: Sequence[tuple[Sequence[Record], int]]) -> RenderableType:
@@ -126,9 +96,8 @@ def next_steps(commands: Sequence[str]) -> Text:
 def plan_table(planned: Sequence[Planned]) -> RenderableType:
     """The matrix: which steps are built already, and what cannot run here."""
     parts: list[RenderableType] = []
-    runtimes = _runtimes([item.case for item in planned])
-    for heading, members in grouped(planned, lambda item: _heading(item.case)):
-        parts += [Text(heading, style="bold"), _plan_group(members, runtimes), Text()]
+    for heading, members in grouped(planned, lambda item: labels.heading_of(item.case)):
+        parts += [Text(clean(heading), style="bold"), _plan_group(members), Text()]
     parts.append(_unavailable([(item.unavailable, item.hint) for item in planned]))
     return Group(*parts)
 
@@ -150,25 +119,11 @@ def capabilities_table(capabilities: Sequence[Capability]) -> RenderableType:
 
 
 def machine_table(machine: Environment) -> RenderableType:
-    """The environment, a fact a line."""
-    memory = f"{machine.memory_bytes / 2**30:.1f} GiB"
-    if machine.memory_limit_bytes:
-        memory += f", limited to {machine.memory_limit_bytes / 2**30:.1f} GiB"
-    cores = f"{machine.cpu_count} cores"
-    if machine.cpu_limit:
-        cores += f", limited to {machine.cpu_limit:g}"
-    facts = [
-        ("cpu", f"{machine.cpu_model}, {cores}"),
-        ("int8", _int8_kernels(machine.cpu_features)),
-        ("memory", memory),
-        *(("gpu", _gpu(gpu)) for gpu in machine.gpus),
-        ("driver", machine.driver or "no NVIDIA driver"),
-        ("kernel", machine.kernel),
-        ("python", machine.python),
-        ("packages", " ".join(f"{name}={version}" for name, version in machine.packages.items())),
-        ("benchbox", " at ".join(filter(None, (machine.benchbox, machine.git_commit)))),
-    ]
-    return Group(_pairs(facts), Text())
+    """The environment, a fact a line; of the CPU's features what they mean for int8."""
+    known = {"GPU driver": "no NVIDIA driver", **machines.facts(machine)}
+    facts = [(name, known[name]) for name in machines.NAMES if name in known and name != "CPU features"]
+    cpu, *others = facts
+    return Group(_pairs([cpu, ("int8", _int8_kernels(machine.cpu_features)), *others]), Text())
 
 
 def findings_table(findings: Sequence[Finding]) -> RenderableType:
@@ -189,89 +144,7 @@ def clean(text: str) -> str:
     return "".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in text)
 
 
-def milliseconds(value: float, like: float | None = None) -> str:
-    """Four significant digits, or as many decimals as `like` gets."""
-    return f"{value:,.{_decimals(value if like is None else like)}f}"
-
-
-def short_provider(provider: str) -> str:
-    """`CUDA` for `CUDAExecutionProvider`."""
-    return provider.removesuffix("ExecutionProvider") or provider
-
-
-def _row(values: Mapping[Any, Any], case: Case, runtimes: Mapping[str, str]) -> Row:
-    return Row(
-        heading="",
-        path=clean(case.path_label),
-        runtime=runtimes[case.id],
-        outcome=values["outcome"],
-        p50_ms=_known(values["p50_ms"]),
-        p50_low_ms=_known(values["p50_low_ms"]),
-        p50_high_ms=_known(values["p50_high_ms"]),
-        ratio=_known(values["ratio"]),
-        ratio_low=_known(values["ratio_low"]),
-        ratio_high=_known(values["ratio_high"]),
-        verdict=_verdict(values),
-        peak_memory_mib=_known(values["peak_memory_mib"]),
-        cosine=_known(values["cosine"]),
-    )
-
-
-def _verdict(values: Mapping[Any, Any]) -> str:
-    if values["is_baseline"]:
-        return "baseline"
-    return values["verdict"] if isinstance(values["verdict"], str) else ""
-
-
-def _known(value: Any) -> float | None:
-    """None for what pandas says where it knows nothing."""
-    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
-
-
-def _heading(case: Case, run: str = "") -> str:
-    weights = "random weights" if case.model.weights == "random" else case.model.weights
-    return clean(": ".join(filter(None, (run, f"{case.model.name} ({weights}), {case.shape_label}"))))
-
-
-def _choice(members: Sequence[Row]) -> Iterator[Text]:
-    """Which case to ship, where more than one was measured."""
-    best = [f"{row.path} on {row.runtime}" for row in members if row.best]
-    timed = sum(row.p50_ms is not None for row in members)
-    if timed > 1 and len(best) == 1:
-        yield Text(f"fastest that agrees with the reference: {best[0]}", style="green")
-    elif len(best) > 1:
-        yield Text(f"no proven fastest among {len(best)} that agree: measure longer, or on a quieter machine")
-
-
-def _runtimes(cases: Sequence[Case]) -> dict[str, str]:
-    """`onnxruntime CPU` by case; threads, opset and axes are said where cases differ in them."""
-    facts = {
-        case.id: (
-            _threads(case),
-            f"opset {case.opset}",
-            "dynamic axes" if case.dynamic_axes else "static axes",
-        )
-        for case in cases
-    }
-    differ = [len(set(column)) > 1 for column in zip(*facts.values(), strict=True)]
-    return {
-        case.id: ", ".join(
-            [
-                clean(f"{case.backend.label} {short_provider(case.backend.provider)}").strip(),
-                *(fact for fact, differs in zip(facts[case.id], differ, strict=True) if differs),
-            ]
-        )
-        for case in cases
-    }
-
-
-def _threads(case: Case) -> str:
-    threads = case.backend.threads
-    inter = f"+{threads.inter_op}" if threads.inter_op > 1 else ""
-    return f"{threads.intra_op}{inter} thread{'s' if threads.intra_op > 1 else ''}"
-
-
-def _group_table(members: Sequence[Row]) -> Table:
+def _group_table(group: wording.Group) -> Table:
     """Two lines a case: what it is and what came out, then where it ran and the intervals."""
     table = plain_table()
     table.add_column("path, runtime", overflow="fold", ratio=1)
@@ -280,78 +153,37 @@ def _group_table(members: Sequence[Row]) -> Table:
     table.add_column("time / baseline", no_wrap=True, width=16, justify="right")
     table.add_column("MiB", no_wrap=True, width=6, justify="right")
     table.add_column("cosine", no_wrap=True, width=7, justify="right")
-    for row in members:
+    for row, runtime in zip(group.rows, group.runtimes, strict=True):
+        p50_ms, verdict = row["p50_ms"], wording.verdict(row)
+        bounds = numbers.interval(row["p50_low_ms"], row["p50_high_ms"], p50_ms, narrow=True)
         table.add_row(
-            two_lines(Text(row.path), row.runtime),
-            _word(row.outcome),
-            _p50(row),
-            _ratio(row),
-            "" if row.peak_memory_mib is None else f"{row.peak_memory_mib:,.0f}",
-            "" if row.cosine is None else cosine(row.cosine),
+            two_lines(Text(clean(row["path"])), clean(runtime)),
+            _word(row["outcome"]),
+            two_lines(Text(numbers.number(p50_ms, narrow=True)), bounds),
+            two_lines(Text(verdict, style=STYLES.get(verdict, "")), wording.ratio(row, narrow=True)),
+            numbers.memory_mib(row["peak_memory_mib"]),
+            numbers.cosine(row["cosine"], narrow=True),
         )
     return table
 
 
-def _p50(row: Row) -> Text:
-    if row.p50_ms is None:
-        return Text()
-    point = Text(milliseconds(row.p50_ms))
-    if row.p50_low_ms is None or row.p50_high_ms is None:
-        return point
-    low, high = (_bound(bound, row.p50_ms) for bound in (row.p50_low_ms, row.p50_high_ms))
-    return two_lines(point, f"{low}-{high}")
-
-
-def _bound(bound: float, point: float) -> str:
-    """As many decimals as the point has, but no more than fit: an interval may reach far."""
-    return milliseconds(bound, like=max(bound, point))
-
-
-def _ratio(row: Row) -> Text:
-    verdict = Text(row.verdict, style=STYLES.get(row.verdict, ""))
-    if row.ratio is None:
-        return verdict
-    text = three_digits(row.ratio)
-    if row.ratio_low is not None and row.ratio_high is not None:
-        text += f" ({three_digits(row.ratio_low)}-{three_digits(row.ratio_high)})"
-    return two_lines(verdict, text)
-
-
 def two_lines(first: Text, second: str) -> Text:
-    """A cell of two lines, the second dim."""
-    return Text.assemble(first, "\n", (second, "dim"))
-
-
-def three_digits(ratio: float) -> str:
-    """Three significant digits in at most four signs."""
-    if ratio >= 1000:  # an interval of two noisy processes can be as wide as that
-        return ">999"
-    return f"{ratio:.{max(0, min(2, 2 - math.floor(math.log10(ratio))))}f}" if ratio > 0 else "0.00"
-
-
-def cosine(value: float) -> str:
-    """Rounded down: a candidate that differs never reads 1.00000."""
-    decimals = 5 if value >= 0 else 4  # as wide with the sign
-    return f"{math.floor(value * 10**decimals) / 10**decimals:.{decimals}f}"
-
-
-def _decimals(value: float) -> int:
-    return min(4, max(0, 3 - math.floor(math.log10(value)))) if value > 0 else 3
+    """A cell of two lines, the second dim; of one where there is nothing for the second."""
+    return Text.assemble(first, "\n", (second, "dim")) if second else first
 
 
 def _because(members: Sequence[Record], count: int) -> Iterator[Text]:
     first = members[0]
     titles = [clean(record.case.title) for record in members[:TITLES_SHOWN]]
     more = count - len(titles)
-    stage = first.stage if first.stage != "plan" else None
-    yield Text(f"{stage}: {clean(first.reason)}" if stage else clean(first.reason))
+    yield Text(clean(": ".join(filter(None, (wording.stage(first), first.reason)))))
     yield from (Text(f"  {title}", style="dim") for title in titles)
     if more:
-        yield Text(f"  and {more} more", style="dim")
+        yield Text(f"  and {numbers.integer(more)} more", style="dim")
     yield from (Text(f"  | {line}", style="dim") for line in _end_of(first.detail))
     peak = first.peak_memory_bytes
     if peak is not None:
-        yield Text(f"  peak memory {peak / 2**20:,.0f} MiB", style="dim")
+        yield Text(f"  {wording.peak_until_then(peak / numbers.MIB)}", style="dim")
     if first.hint:
         yield Text(f"-> {clean(first.hint)}", style="bold")
 
@@ -361,13 +193,14 @@ def _end_of(detail: str) -> list[str]:
     return lines[-_DETAIL_LINES:]
 
 
-def _plan_group(members: Sequence[Planned], runtimes: Mapping[str, str]) -> Table:
+def _plan_group(members: Sequence[Planned]) -> Table:
     table = plain_table()
     table.add_column("path", overflow="fold", ratio=1)
     table.add_column("runtime", overflow="fold", ratio=1)
     table.add_column("artifact", no_wrap=True, width=16)
-    for item in members:
-        table.add_row(Text(clean(item.case.path_label)), Text(runtimes[item.case.id]), Text(_state_of(item)))
+    runtimes = labels.runtimes([Ran.of_case(item.case) for item in members])
+    for item, runtime in zip(members, runtimes, strict=True):
+        table.add_row(Text(clean(item.case.path_label)), Text(clean(runtime)), Text(_state_of(item)))
     return table
 
 
@@ -386,7 +219,7 @@ def _unavailable(reasons_and_hints: Iterable[tuple[str, str]]) -> RenderableType
             counts[reason, hint] = counts.get((reason, hint), 0) + 1
     lines = []
     for (reason, hint), count in counts.items():
-        lines.append(Text(f"{count} case{'s' if count > 1 else ''} cannot run here: {clean(reason)}"))
+        lines.append(Text(f"{numbers.count(count, 'case')} cannot run here: {clean(reason)}"))
         if hint:
             lines.append(Text(f"-> {clean(hint)}", style="bold"))
     return Group(*lines)
@@ -414,12 +247,6 @@ def _int8_kernels(features: Sequence[str]) -> str:
     return "no vector instructions for int8 that are known to benchbox"
 
 
-def _gpu(gpu: Mapping[str, Any]) -> str:
-    size_bytes = gpu.get("memory_bytes")
-    memory = f"{size_bytes / 2**30:.0f} GiB" if size_bytes else "the machine's memory"
-    return f"{gpu['name']}, {memory}, compute capability {gpu['compute_capability']}"
-
-
 def plain_table(*, header: bool = True) -> Table:
     """A table without lines, as wide as the terminal."""
     return Table(
@@ -429,7 +256,7 @@ def plain_table(*, header: bool = True) -> Table:
 
 def _pairs(facts: Iterable[tuple[str, str]]) -> Table:
     table = plain_table(header=False)
-    table.add_column(no_wrap=True, width=8, style="dim")
+    table.add_column(no_wrap=True, width=14, style="dim")
     table.add_column(overflow="fold", ratio=1)
     for name, value in facts:
         table.add_row(name, Text(clean(value)))

@@ -1,5 +1,5 @@
 """Runs against each other: `pairing` of cases, `anchoring` against drift, `runs` and their `rows`, `gates`.
 
-`facts` says what differs between the machines, `wording` puts things into words; `table` shows a comparison
-in a terminal, `reports` writes it to disk.
+`facts` says what differs between the machines, `wording` puts things into words, `reports` writes a
+comparison to disk.
 """

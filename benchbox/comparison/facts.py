@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchbox.reporters import machines
+from benchbox.schema.asked import plan_number
 from benchbox.schema.seen import Environment
 
 
@@ -25,13 +27,18 @@ def of_machines(environments: Sequence[Environment | None]) -> tuple[Fact, ...]:
 
 
 def of_settings(suites: Sequence[Mapping[str, Any] | None]) -> tuple[Fact, ...]:
-    """What the suites, as they were resolved, say under `measure` and `parity`: a fact a leaf."""
+    """What the suites, as they were resolved, say under `measure` and `parity`: a fact a leaf.
+
+    The confidence and the margin are those that were computed with.
+    """
     return _differing([_setting_facts(suite) if suite else None for suite in suites])
 
 
 def _setting_facts(suite: Mapping[str, Any]) -> dict[str, str]:
     parts = ("measure", "parity")
-    return {name: _said(value) for part in parts for name, value in _leaves(suite.get(part), part)}
+    said = {name: _said(value) for part in parts for name, value in _leaves(suite.get(part), part)}
+    used = {f"measure.{name}": _said(plan_number(suite, name)) for name in ("confidence", "margin")}
+    return said | used
 
 
 def _differing(facts: Sequence[Mapping[str, str] | None]) -> tuple[Fact, ...]:
@@ -46,24 +53,11 @@ def _differing(facts: Sequence[Mapping[str, str] | None]) -> tuple[Fact, ...]:
 
 
 def _machine_facts(environment: Environment, shared: set[str]) -> dict[str, str]:
-    limit = environment.memory_limit_bytes
-    facts = {
-        "CPU": environment.cpu_model,
-        "cores": str(environment.cpu_count),
-        "core limit": "" if environment.cpu_limit is None else f"{environment.cpu_limit:g}",
-        "memory": f"{environment.memory_bytes / 2**30:.1f} GiB",
-        "memory limit": "" if limit is None else f"{limit / 2**30:.1f} GiB",
-        "governor": environment.governor or "",
-        "virtualized": environment.virtualized or "",
-        "CPU features": " ".join(sorted({*environment.cpu_features} - shared)),
-        "GPUs": ", ".join(str(gpu.get("name", "GPU")) for gpu in environment.gpus),
-        "GPU driver": environment.driver or "",
-        "kernel": environment.kernel,
-        "Python": environment.python,
-        "benchbox": environment.benchbox,
-        "commit": environment.git_commit or "",
-    }
-    return facts | {f"package {name}": value for name, value in environment.packages.items()}
+    """Of the CPU's features those that not all have; each package by itself."""
+    packages = {f"package {name}": version for name, version in environment.packages.items()}
+    features = {"CPU features": " ".join(sorted({*environment.cpu_features} - shared))}
+    told = {**machines.facts(environment), **features}
+    return {name: value for name, value in told.items() if name != "packages"} | packages
 
 
 def _leaves(value: Any, name: str) -> list[tuple[str, Any]]:

@@ -22,6 +22,7 @@ from typing import Literal
 from benchbox import plugins
 from benchbox.comparison.rows import Change, Comparison, Row, Versus
 from benchbox.errors import UsageError
+from benchbox.reporters.numbers import growth, judged
 from benchbox.schema.seen import less_is_better
 
 Kind = Literal["growth", "below", "drop", "above", "outcome"]
@@ -107,13 +108,6 @@ def parse(text: str, metrics: Sequence[str]) -> Gate:
         written = " or ".join(repr(_written(name, form, number)) for form in alike)
         raise UsageError(f"--fail-on {text!r}: write {written}")
     return Gate(text.strip(), name, forms[shape], limit)
-
-
-def grew(factor: float) -> str:
-    """`+5.0 %`; a factor from two upwards as `x2.1`."""
-    if factor >= 1000:
-        return "x1000 or more"
-    return f"x{factor:.3g}" if factor >= 2 else f"{(factor - 1) * 100:+.1f} %"
 
 
 def judge(comparison: Comparison, gates: Sequence[Gate]) -> Judgement:
@@ -218,22 +212,22 @@ def _judge_growth(gate: Gate, change: Change) -> tuple[State, str]:
         factor = change.factor
         if factor is None:
             return "inconclusive", "there is nothing to compare with"
-        return ("failed", grew(factor)) if factor > 1 + gate.limit else ("passed", "")
+        return ("failed", growth(factor)) if factor > 1 + gate.limit else ("passed", "")
     interval = change.ratio
     if interval is None:
         return "inconclusive", "no interval: it takes two processes in each run"
     if interval.low > 1 + gate.limit:
-        return "failed", f"{grew(interval.point)}, at least {grew(interval.low)}"
+        return "failed", f"{growth(interval.point)}, at least {growth(interval.low)}"
     if interval.high <= 1 + gate.limit:
         return "passed", ""
-    return "inconclusive", f"between {grew(interval.low)} and {grew(interval.high)}"
+    return "inconclusive", f"between {growth(interval.low)} and {growth(interval.high)}"
 
 
 def _judge_value(gate: Gate, before: float | None, after: float) -> tuple[State, str]:
     if gate.kind == "above":
-        return ("failed", f"{after:.3g}") if not after <= gate.limit else ("passed", "")
+        return ("failed", judged(after)) if not after <= gate.limit else ("passed", "")
     if gate.kind == "below":
-        return ("failed", f"{after:.6g}") if not after >= gate.limit - _ROUNDING else ("passed", "")
+        return ("failed", judged(after)) if not after >= gate.limit - _ROUNDING else ("passed", "")
     fell = (before or 0.0) - after
     kept = fell <= gate.limit + _ROUNDING
-    return ("passed", "") if kept else ("failed", f"fell by {fell:.3g} to {after:.6g}")
+    return ("passed", "") if kept else ("failed", f"fell by {judged(fell)} to {judged(after)}")

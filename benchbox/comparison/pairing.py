@@ -16,6 +16,7 @@ from typing import Any
 
 from benchbox import plugins
 from benchbox.errors import UsageError
+from benchbox.reporters import labels
 from benchbox.schema.asked import Case
 from benchbox.schema.seen import Record
 
@@ -23,8 +24,7 @@ Field = Callable[[Case], Any]
 
 
 def _threads(case: Case) -> str:
-    threads = case.backend.threads
-    return f"{threads.intra_op}+{threads.inter_op}" if threads.inter_op > 1 else str(threads.intra_op)
+    return labels.thread_counts(case.backend.threads.intra_op, case.backend.threads.inter_op)
 
 
 # What a case is.

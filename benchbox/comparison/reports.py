@@ -14,8 +14,8 @@ from benchbox.comparison.gates import Judgement
 from benchbox.comparison.rows import Change, Comparison, Row, Versus
 from benchbox.errors import StoreError
 from benchbox.numerics.stats import Interval
-from benchbox.reporters import templates
-from benchbox.reporters import wording as _wording
+from benchbox.reporters import labels, numbers, templates
+from benchbox.reporters import wording as shared
 from benchbox.reporters.formats.markdown import escape
 from benchbox.schema.seen import Record
 
@@ -202,11 +202,13 @@ def _values(comparison: Comparison, judgement: Judgement, max_rows: int) -> Mapp
         "passed": sum(finding.state == "passed" for finding in judgement.findings),
         "judged": bool(judgement.findings or judgement.idle),
         "unreadable": wording.unreadable(comparison),
-        "confidence": f"{comparison.runs[0].confidence * 100:g} %",
-        "margin": f"{comparison.runs[0].margin * 100:g} %",
-        "random": _wording.RANDOM_WEIGHTS if _random(comparison) else "",
-        "w": _wording,
+        "confidence": numbers.percent(comparison.runs[0].confidence),
+        "margin": numbers.percent(comparison.runs[0].margin),
+        "random": shared.RANDOM_WEIGHTS if _random(comparison) else "",
+        "w": shared,
+        "n": numbers,
         "c": wording,
+        "metric_name": labels.metric_name,
         "unknown": Change(),
     }
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from benchbox.comparison.facts import Fact
 from benchbox.comparison.pairing import Pair
 from benchbox.numerics.stats import Interval
+from benchbox.reporters import labels
 from benchbox.schema.asked import plan_number
 from benchbox.schema.seen import Environment, Record
 
@@ -95,7 +96,7 @@ class Row:
     @property
     def label(self) -> str:
         """`onnx + fp16 · onnxruntime CPU`."""
-        return f"{self.path} · {self.runtime}"
+        return labels.label(self.path, self.runtime)
 
     @property
     def worsened(self) -> bool:

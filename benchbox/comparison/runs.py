@@ -21,6 +21,8 @@ from benchbox.comparison.rows import Anchored, Change, Comparison, Row, Run, Ver
 from benchbox.errors import StoreError, UsageError
 from benchbox.numerics import stats
 from benchbox.numerics.stats import Centres, Hierarchy, Interval
+from benchbox.reporters import labels
+from benchbox.reporters.labels import Ran
 from benchbox.results import columns, store
 from benchbox.schema.asked import Case
 from benchbox.schema.seen import Measurement, Memory, Record
@@ -61,9 +63,10 @@ def _versus(before: Run, after: Run, ignore: Collection[str], anchor: bool) -> V
     pairs = pairing.pair(before.records, after.records, ignore)
     sides = (_Side.of(before), _Side.of(after))
     cases = [_either(pair).case for pair in pairs]
+    runtimes = labels.runtimes([Ran.of_case(case) for case in cases])
     rows = [
         replace(_row(pair, sides, anchor), heading=heading, runtime=runtime)
-        for pair, heading, runtime in zip(pairs, _headings(cases), _runtimes(cases), strict=True)
+        for pair, heading, runtime in zip(pairs, _headings(cases), runtimes, strict=True)
     ]
     rows.sort(key=lambda row: set(row.outcome) == {"skipped"})  # read last, as in a report
     return Versus(before, after, tuple(rows), pairing.would_pair(pairs, ignore))
@@ -266,26 +269,5 @@ def _headings(cases: Sequence[Case]) -> list[str]:
     headings = []
     for case in cases:
         name = names.setdefault(pairing.model_key(case), case.model.name)
-        weights = "random weights" if case.model.weights == "random" else case.model.weights
-        headings.append(f"{name} ({weights}), {case.shape_label}")
+        headings.append(labels.heading(name, case.model.weights, case.shape_label))
     return headings
-
-
-def _runtimes(cases: Sequence[Case]) -> list[str]:
-    """`onnxruntime CPU`; threads, opset and axes are said where cases of one side differ in them."""
-    plain = [
-        f"{c.backend.label} {c.backend.provider.removesuffix('ExecutionProvider')}".strip() for c in cases
-    ]
-    extras = [
-        (
-            f"{c.backend.threads.intra_op}+{c.backend.threads.inter_op} threads",
-            f"opset {c.opset}",
-            "dynamic axes" if c.dynamic_axes else "static axes",
-        )
-        for c in cases
-    ]
-    differ = [len(set(column)) > 1 for column in zip(*extras, strict=True)]
-    return [
-        ", ".join([label, *(word for word, differs in zip(words, differ, strict=True) if differs)])
-        for label, words in zip(plain, extras, strict=True)
-    ]

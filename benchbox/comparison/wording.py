@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from benchbox.comparison.gates import Judgement, Ruling, grew
-from benchbox.comparison.rows import Change, Comparison, Row, Versus
+from benchbox.comparison.gates import Judgement, Ruling
+from benchbox.comparison.rows import Change, Comparison, Row, Run, Versus
 from benchbox.numerics.stats import Interval
-from benchbox.reporters import wording
+from benchbox.reporters import labels, numbers
+from benchbox.reporters import wording as shared
 
 
 def counts(versus: Versus) -> str:
     """`2 slower, 5 equivalent, 1 only in A`: how the rows came out."""
     words = Counter(_kind(row, versus) for row in versus.rows)
-    return ", ".join(f"{count} {word}" for word, count in words.items()) or "no case in either"
+    return ", ".join(f"{count:,} {word}" for word, count in words.items()) or "no case in either"
 
 
 def notes(row: Row) -> tuple[str, ...]:
@@ -37,9 +38,13 @@ def drift(versus: Versus) -> tuple[str, ...]:
 def unpaired(versus: Versus) -> tuple[str, ...]:
     """What could have been paired, and what to type."""
     several = sum(1 for row in versus.rows if row.pair.rivals)
-    found = [f"{count} more pairs with --ignore {name}" for name, count in versus.would_pair.items()]
+    found = [
+        f"{numbers.count(count, 'more pair')} with --ignore {name}"
+        for name, count in versus.would_pair.items()
+    ]
     if several:
-        found.append(f"{several} cases have several as near in the other run, and no pair")
+        have = "has" if several == 1 else "have"
+        found.append(f"{numbers.count(several, 'case')} {have} several as near in the other run, and no pair")
     return tuple(found)
 
 
@@ -60,27 +65,23 @@ def verdict(row: Row) -> str:
     return "anchor" if row.anchored == "anchor" and row.verdict == "inconclusive" else row.verdict
 
 
-def growth(change: Change) -> str:
-    """`+5.0 %`, `x2.1` from two upwards; empty where not known."""
-    return "" if change.factor is None else grew(change.factor)
+def reading(first: Run) -> str:
+    """How ratios, intervals and verdicts are to be read: as the first run was measured."""
+    confidence, margin = numbers.percent(first.confidence), numbers.percent(first.margin)
+    return f"Ratios above 1 are slower. {shared.intervals(confidence)} Verdicts are at a margin of {margin}."
 
 
-def ratio(change: Change) -> str:
+def ratio(change: Change, *, narrow: bool = False) -> str:
     """`1.05 (1.02 to 1.08)`; empty where not known."""
-    if change.factor is None:
-        return ""
-    return " ".join(
-        filter(None, (wording.number(change.factor, 3), f"({bounds(change)})" if change.ratio else ""))
-    )
+    low, high = (change.ratio.low, change.ratio.high) if change.ratio else (None, None)
+    return numbers.ratio(change.factor, low, high, narrow=narrow)
 
 
 def bounds(change: Change) -> str:
-    """`1.02 to 1.08`: the interval of a ratio; two noisy processes can make one as wide as can be."""
+    """`1.02 to 1.08`: the interval of a ratio."""
     if change.ratio is None:
         return ""
-    if change.ratio.high >= 1000:
-        return f"{change.ratio.low:.2g} to 1,000 or more"
-    return wording.interval(change.ratio.low, change.ratio.high, change.ratio.point, 3)
+    return numbers.ratio_interval(change.ratio.low, change.ratio.high, change.ratio.point)
 
 
 def both(change: Change, say: Callable[[float | None], str]) -> str:
@@ -129,7 +130,7 @@ def _versions(before: object, after: object) -> Iterator[str]:
 def _drift(versus: Versus) -> Iterator[str]:
     anchored = sum(row.anchored == "anchored" for row in versus.rows)
     moved = [
-        f"{row.latency.ratio.point:.2f}"
+        numbers.number(row.latency.ratio.point, 3)
         for row in versus.rows
         if row.anchored == "anchor" and row.latency.ratio
     ]
@@ -147,7 +148,7 @@ def _drift(versus: Versus) -> Iterator[str]:
 
 
 def _rows(count: int) -> str:
-    return f"{count} ratio{'s are' if count != 1 else ' is'}"
+    return f"{numbers.count(count, 'ratio')} {'is' if count == 1 else 'are'}"
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -157,5 +158,5 @@ def _listed(words: Sequence[str]) -> str:
 
 def _finding(finding: Ruling) -> tuple[str, str, str]:
     letters = f"{finding.versus.before.letter} -> {finding.versus.after.letter}"
-    where = f"{finding.row.heading}: {finding.row.label} ({letters})"
+    where = f"{labels.in_full(finding.row.heading, finding.row.label)} ({letters})"
     return finding.state, finding.gate.text, f"{where}: {finding.reason}"

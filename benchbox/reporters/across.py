@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from benchbox.reporters import wording
+from benchbox.reporters import labels
+from benchbox.reporters.labels import Ran
 from benchbox.reporters.wording import Group, Row
 
 
@@ -32,7 +33,7 @@ def of(groups: Sequence[Group]) -> tuple[Across, ...]:
     by_key: dict[str, list[Group]] = {}
     for group in groups:
         by_key.setdefault(group.key, []).append(group)
-    tables = [_table(f"{alike[0].title} ({alike[0].weights})", alike) for alike in by_key.values()]
+    tables = [_table(alike[0].heading, alike) for alike in by_key.values()]
     return tuple(table for table in tables if any(_timed(cells) > 1 for _, cells in table.rows))
 
 
@@ -40,11 +41,11 @@ def _table(title: str, groups: Sequence[Group]) -> Across:
     cells: dict[str, dict[Place, Row]] = {}
     runs = _runs_by_machine(groups)
     for group in groups:
-        for row, label in zip(group.rows, group.labels, strict=True):
+        for row, artifact in zip(group.rows, _artifacts(group), strict=True):
             if row["p50_ms"] is not None and row["outcome"] == "ok":
                 run = row["run"] if len(runs[group.machine]) > 1 else ""
                 place = Place(group.machine, _device(row["provider"]), run)
-                cells.setdefault(_artifact(row, label), {})[place] = row
+                cells.setdefault(artifact, {})[place] = row
     order = {machine: number for number, machine in enumerate(runs)}
     found = dict.fromkeys(place for by_place in cells.values() for place in by_place)
     places = tuple(sorted(found, key=lambda place: (order[place.machine], place.run)))
@@ -66,15 +67,14 @@ def _runs_by_machine(groups: Sequence[Group]) -> Mapping[str, Sequence[str]]:
 
 def _device(provider: str) -> str:
     """`CPU` for PyTorch's `cpu` and for `CPUExecutionProvider`: one column."""
-    name = wording.short_provider(provider)
+    name = labels.short_provider(provider)
     return name.upper() if name.islower() else name
 
 
-def _artifact(row: Row, label: str) -> str:
-    """The row's label without its provider: `onnx + fp16 · onnxruntime, 1 thread`."""
-    plain = f"{row['path']} · {row['backend']}"
-    provider = f" {wording.short_provider(row['provider'])}"
-    return plain + label.removeprefix(plain).removeprefix(provider)
+def _artifacts(group: Group) -> list[str]:
+    """The labels without the provider: `onnx + fp16 · onnxruntime, 1 thread`."""
+    runtimes = labels.runtimes([replace(Ran.of_row(row), provider="") for row in group.rows])
+    return [labels.label(row["path"], runtime) for row, runtime in zip(group.rows, runtimes, strict=True)]
 
 
 def _timed(cells: Sequence[Row | None]) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from benchbox.reporters import wording
+from benchbox.reporters import numbers, wording
 from benchbox.reporters.wording import Group, Row
 from benchbox.schema.seen import Measurement
 
@@ -77,7 +77,7 @@ def _case(row: Row, label: str) -> dict[str, Any]:
         "said": f"{wording.latency(row)} ms",
         "times": _times(row),
         "distance": distance,
-        "cosine": wording.cosine(row["cosine"]),
+        "cosine": numbers.cosine(row["cosine"]),
         "peak": row["peak_above_empty_mib"],
         "file": row["artifact_size_mib"],
         "verdict": wording.verdict(row),
@@ -86,8 +86,8 @@ def _case(row: Row, label: str) -> dict[str, Any]:
 
 def _times(row: Row) -> str:
     if row["is_baseline"]:
-        return "reference"
-    return f"{wording.ratio(row)} of the reference" if row["ratio"] is not None else ""
+        return "baseline"
+    return f"{wording.ratio(row)} of the baseline" if row["ratio"] is not None else ""
 
 
 def _relative(measurement: Measurement, p50_ms: float) -> list[list[tuple[float, bool]]]:
@@ -117,7 +117,7 @@ def _panel(label: str, lines: Sequence[Sequence[tuple[float, bool]]], reach: flo
         at += 1
         paths.append(" ".join(points))
     values = [value for line in lines for value, _ in line]
-    spread = f"{min(values):+.1%} to {max(values):+.1%}"
+    spread = f"{numbers.signed_percent(min(values))} to {numbers.signed_percent(max(values))}"
     return Panel(label, tuple(paths), tuple(crosses), _y(0, reach), spread)
 
 

@@ -7,12 +7,15 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchbox.reporters.wording import Group
 from benchbox.schema.seen import Attention
+
+if TYPE_CHECKING:
+    from benchbox.results.runs import Runs
 
 # Pictures of a page: each takes 10 to 20 kB.
 MAX_CASES = 12
@@ -49,7 +52,7 @@ class Attended:
     pictures: tuple[Picture, ...]
 
 
-def of(runs: Any, group: Group, most: int = MAX_CASES) -> list[Attended]:
+def of(runs: Runs, group: Group, most: int = MAX_CASES) -> list[Attended]:
     """The cases of a group that kept their attention, the baseline aside: it is its own reference."""
     found: list[Attended] = []
     for number, row, label in zip(group.numbers, group.rows, group.labels, strict=True):

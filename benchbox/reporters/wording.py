@@ -1,18 +1,26 @@
-"""The words, figures and groups that the Markdown and the HTML report share. Rounding happens here.
+"""What reports say of a run, in words: groups of cases and what to ship of them, verdicts, reasons, settings.
 
-Nothing is escaped here: each report escapes for its own language.
+Numbers are rounded in `numbers`, cases are called by `labels`, machines by `machines`. Nothing is escaped
+here: each report escapes for its own language.
 """
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from benchbox.reporters import labels, numbers
+from benchbox.reporters.labels import Ran
 from benchbox.schema.asked import plan_number
-from benchbox.schema.seen import Environment
+from benchbox.schema.seen import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchbox.results.runs import Runs
+    from benchbox.results.store import Results
 
 Row = Mapping[str, Any]
 """A row of the table, by column name; None where nothing was measured."""
@@ -26,30 +34,47 @@ RANDOM_WEIGHTS = (
 SYMBOLS = {"ok": "✓", "mismatch": "≠", "skipped": "○", "failed": "✕"}
 
 
+UNDECIDED = "The fastest cannot be told apart"
+MEASURE_LONGER = "Measure longer, or on a quieter machine."
+
+# Of cases that cannot be told apart, so many are named.
+_NAMED = 4
+
+
 @dataclass(frozen=True)
 class Group:
     """Cases that are compared with each other: one model, one shape, one run.
 
     `key` is the same for the same model and shape in any run; `numbers` are the rows' positions in the table;
-    `labels` tell them apart; `best` are the recommended rows, the fastest first; `metrics` are the columns of
-    task metrics.
+    `runtimes` tell apart the rows of one path; `best` are the recommended rows, the fastest first; `metrics`
+    are the columns of task metrics.
     """
 
     key: str
-    title: str
-    weights: str
+    heading: str
     run: str
     machine: str
     rows: tuple[Row, ...]
     numbers: tuple[int, ...]
-    labels: tuple[str, ...]
+    runtimes: tuple[str, ...]
     best: tuple[int, ...]
     metrics: tuple[str, ...]
 
     @property
-    def baseline(self) -> str:
-        """The label of the case that the others are compared with, or an empty string."""
-        return next((label for r, label in zip(self.rows, self.labels, strict=True) if r["is_baseline"]), "")
+    def labels(self) -> tuple[str, ...]:
+        """What each row is called among those of the group."""
+        named = zip(self.rows, self.runtimes, strict=True)
+        return tuple(labels.label(row["path"], runtime) for row, runtime in named)
+
+    @property
+    def random(self) -> bool:
+        """Whether the model's weights are random; they are the same for all of its cases."""
+        return any(row["weights"] == "random" for row in self.rows)
+
+    @property
+    def timed(self) -> int:
+        """How many cases were timed."""
+        return sum(row["p50_ms"] is not None for row in self.rows)
 
     def first(self, count: int) -> Group:
         """The group with at most `count` rows; what is recommended is among them, or another would be."""
@@ -59,7 +84,7 @@ class Group:
             self,
             rows=tuple(self.rows[number] for number in kept),
             numbers=tuple(self.numbers[number] for number in kept),
-            labels=tuple(self.labels[number] for number in kept),
+            runtimes=tuple(self.runtimes[number] for number in kept),
             best=tuple(kept.index(number) for number in self.best[:count]),
         )
 
@@ -69,15 +94,16 @@ class Group:
         if not self.best:
             return "No case that agrees with the reference was timed."
         if len(self.best) > 1:
-            names = ", ".join(self.labels[number] for number in self.best)
-            return f"The fastest cannot be told apart: {names}."
+            names = ", ".join(self.labels[number] for number in self.best[:_NAMED])
+            more = f" and {len(self.best) - _NAMED:,} more" if len(self.best) > _NAMED else ""
+            return f"{UNDECIDED}: {names}{more}. {MEASURE_LONGER}"
         row, label = self.rows[self.best[0]], self.labels[self.best[0]]
         return (
             f"{label} is the fastest that agrees with the reference: {'; '.join(_facts(row, self.metrics))}."
         )
 
 
-def groups(runs: Any, max_rows: int = sys.maxsize, max_groups: int = sys.maxsize) -> list[Group]:
+def groups(runs: Runs, max_rows: int = sys.maxsize, max_groups: int = sys.maxsize) -> list[Group]:
     """The first groups of the table that have so many rows together; only the very first is ever cut.
 
     What was measured comes first. Rows are made of these alone: a page shows 2,000 of 100,000.
@@ -89,9 +115,8 @@ def groups(runs: Any, max_rows: int = sys.maxsize, max_groups: int = sys.maxsize
     best = {(advice.run, advice.group): advice.rows for advice in runs.recommend()}
     rows = table_rows(runs.table, [number for _, numbers in shown for number in numbers])
     return [
-        _group(
-            [rows[number] for number in numbers],
-            numbers,
+        group(
+            {number: rows[number] for number in numbers},
             [numbers.index(b) for b in best[key]],
             runs.metric_columns,
         ).first(max_rows)
@@ -99,185 +124,127 @@ def groups(runs: Any, max_rows: int = sys.maxsize, max_groups: int = sys.maxsize
     ]
 
 
-def table_rows(frame: Any, numbers: Sequence[int]) -> dict[int, Row]:
+def group(rows: Mapping[int, Row], best: Sequence[int], metrics: Sequence[str]) -> Group:
+    """The group of these rows, which are given by their position in the table; `best` counts among them."""
+    first = next(iter(rows.values()))
+    return Group(
+        key=first["group"],
+        heading=heading(first),
+        run=first["run"],
+        machine=first["machine"],
+        rows=tuple(rows.values()),
+        numbers=tuple(rows),
+        runtimes=labels.runtimes([Ran.of_row(row) for row in rows.values()]),
+        best=tuple(best),
+        metrics=tuple(name for name in metrics if any(row[name] is not None for row in rows.values())),
+    )
+
+
+def table_rows(frame: pd.DataFrame, numbers: Sequence[int]) -> dict[int, Row]:
     """These rows of the table, by position."""
     chosen = frame.iloc[list(numbers)].astype(object)
-    rows = chosen.where(chosen.notna(), None).to_dict("records")
+    rows: list[Row] = chosen.where(chosen.notna(), None).to_dict("records")  # type: ignore[assignment]  # named
     return dict(zip(numbers, rows, strict=True))
 
 
 def _within(groups: Sequence[tuple[Any, list[int]]], max_rows: int) -> list[tuple[Any, list[int]]]:
     shown: list[tuple[Any, list[int]]] = []
     rows = 0
-    for key, numbers in groups:
-        rows += len(numbers)
+    for key, members in groups:
+        rows += len(members)
         if shown and rows > max_rows:
             break
-        shown.append((key, numbers))
+        shown.append((key, members))
     return shown
 
 
-def _group(rows: Sequence[Row], numbers: Sequence[int], best: Sequence[int], metrics: Sequence[str]) -> Group:
-    first = rows[0]
-    weights = "random weights" if first["weights"] == "random" else f"{first['weights']} weights"
-    return Group(
-        key=first["group"],
-        title=title(first),
-        weights=weights,
-        run=first["run"],
-        machine=first["machine"],
-        rows=tuple(rows),
-        numbers=tuple(numbers),
-        labels=_labels(rows),
-        best=tuple(best),
-        metrics=tuple(name for name in metrics if any(row[name] is not None for row in rows)),
-    )
+def heading(row: Row, run: str = "") -> str:
+    """Which model and shape a row belongs to."""
+    return labels.heading(row["model"], row["weights"], row["shape"], run)
 
 
-def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
-    """`onnx + fp16 · onnxruntime CPU`, and whatever else tells the rows of the group apart."""
-    plain = [plain_label(row) for row in rows]
-    extras: Sequence[tuple[str, Callable[[Row], str]]] = (
-        ("threads", lambda r: f"{r['threads']} thread{'s' if r['threads'] != 1 else ''}"),
-        ("threads_inter_op", lambda r: f"{r['threads_inter_op']} inter-op"),
-        ("provider_options", lambda r: r["provider_options"]),
-        ("dynamic_axes", lambda r: "dynamic axes" if r["dynamic_axes"] else "static axes"),
-        ("opset_asked", lambda r: f"opset {r['opset_asked']}"),
-    )
-    differ = [say for column, say in extras if len({row[column] for row in rows}) > 1]
-    return tuple(
-        ", ".join(filter(None, [label, *(say(row) for say in differ)]))
-        for label, row in zip(plain, rows, strict=True)
-    )
-
-
-def plain_label(row: Row) -> str:
-    """`onnx + fp16 · onnxruntime CPU`."""
-    return f"{row['path']} · {row['backend']} {short_provider(row['provider'])}".strip()
-
-
-def title(row: Row) -> str:
-    """Which group a row belongs to."""
-    return f"{row['model']}, {row['shape']}"
-
-
-def short_provider(provider: str) -> str:
-    """`CUDA` for `CUDAExecutionProvider`."""
-    return provider.removesuffix("ExecutionProvider") or provider
-
-
-def number(value: Any, digits: int = 4) -> str:
-    """Significant digits without an exponent, thousands apart; empty where not known."""
-    if value is None:
-        return ""
-    if not math.isfinite(value) or value == 0:
-        return str(value)
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{min(decimals, 6)}f}"
-
-
-def integer(value: Any) -> str:
-    """A whole number with thousands apart; empty where not known."""
-    return f"{round(value):,}" if value is not None else ""
-
-
-def interval(low: Any, high: Any, like: float, digits: int = 4) -> str:
-    """`133.0 to 148.9`, with as many decimals as the point has; empty where there is none."""
-    if low is None or high is None:
-        return ""
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(like)))) if like else digits
-    return f"{low:,.{decimals}f} to {high:,.{decimals}f}"
+def named_alone(row: Row) -> str:
+    """A case by itself, where nothing is known of those beside it."""
+    return labels.in_full(heading(row), labels.label(row["path"], labels.runtime(Ran.of_row(row))))
 
 
 def latency(row: Row) -> str:
     """`140.7 (133.0 to 148.9)`, in ms."""
-    return _with_interval(row, "p50_ms", "p50_low_ms", "p50_high_ms", 4)
+    return numbers.with_interval(row["p50_ms"], row["p50_low_ms"], row["p50_high_ms"])
 
 
-def ratio(row: Row) -> str:
+def ratio(row: Row, *, narrow: bool = False) -> str:
     """`0.453 (0.441 to 0.466)`: time over the baseline's."""
-    return _with_interval(row, "ratio", "ratio_low", "ratio_high", 3)
+    return numbers.ratio(row["ratio"], row["ratio_low"], row["ratio_high"], narrow=narrow)
 
 
 def verdict(row: Row) -> str:
-    """The verdict; `reference` for the baseline, `not ranked` for a mismatch."""
+    """The verdict; `baseline` for what the others are timed against, `not ranked` for a mismatch."""
     if row["is_baseline"] and row["outcome"] == "ok":
-        return "reference"
-    return "not ranked" if row["outcome"] == "mismatch" else str(row["verdict"])
-
-
-def cosine(value: Any) -> str:
-    """Five decimals, rounded down: a candidate that differs never reads 1.00000."""
-    return f"{math.floor(value * 1e5) / 1e5:.5f}" if value is not None else ""
-
-
-def error(value: Any) -> str:
-    """`2.0e-06`; empty where not known."""
-    return f"{value:.1e}" if value is not None else ""
-
-
-def percent(value: Any) -> str:
-    """`99.5 %`, rounded down."""
-    return f"{math.floor(value * 1000) / 10:g} %" if value is not None else ""
-
-
-def form(name: str) -> Callable[[Any], str]:
-    """How a task's metric reads: a share in percent, but for those that are none."""
-    if name.endswith("_error"):
-        return error
-    return number if name.endswith("cross_entropy") else percent
-
-
-def _with_interval(row: Row, point: str, low: str, high: str, digits: int) -> str:
-    value = row[point]
-    bounds = interval(row[low], row[high], value, digits) if value is not None else ""
-    return f"{number(value, digits)} ({bounds})" if bounds else number(value, digits)
+        return "baseline"
+    return "not ranked" if row["outcome"] == "mismatch" else row["verdict"] or ""
 
 
 def _facts(row: Row, metrics: Sequence[str]) -> list[str]:
     facts = [f"{latency(row)} ms"]
     if row["ratio"] is not None:
-        facts.append(f"{ratio(row)} times the latency of the reference, {times(row)}")
+        facts.append(f"{ratio(row)} times the latency of the baseline, {numbers.times_as_fast(row['ratio'])}")
     if row["peak_above_empty_mib"] is not None:
-        facts.append(f"{integer(row['peak_above_empty_mib'])} MiB at its peak above an empty process")
+        facts.append(
+            f"{numbers.memory_mib(row['peak_above_empty_mib'])} MiB at its peak above an empty process"
+        )
     if row["artifact_size_mib"] is not None:
-        facts.append(f"{number(row['artifact_size_mib'], 3)} MiB on disk")
+        facts.append(f"{numbers.file_mib(row['artifact_size_mib'])} MiB on disk")
     if row["cosine"] is not None:
-        facts.append(f"worst cosine {cosine(row['cosine'])}")
-    facts += [f"{name.replace('_', ' ')} {form(name)(row[name])}" for name in metrics]
+        facts.append(f"worst cosine {numbers.cosine(row['cosine'])}")
+    facts += [
+        f"{labels.metric_name(name)} {numbers.metric(name)(row[name])}"
+        for name in metrics
+        if row[name] is not None
+    ]
     return facts
 
 
-def times(row: Row) -> str:
-    """`2.21x as fast`: the reference's time over this one's."""
-    return f"{1 / row['ratio']:.2f}x as fast" if row["ratio"] else ""
+def stage(record: Record) -> str:
+    """`at build`: where a case ended. Empty where it is ok, and where it never began."""
+    return f"at {record.stage}" if record.stage not in (None, "plan") else ""
+
+
+def peak_until_then(peak_mib: float) -> str:
+    """What a child that failed had used."""
+    return f"peak memory until then: {numbers.memory_mib(peak_mib)} MiB"
+
+
+def left_out(count: int, file: str, noun: str = "case") -> str:
+    """`2 more cases are in summary.csv`: what is not shown, and where it is."""
+    return f"{numbers.count(count, f'more {noun}')} {'is' if count == 1 else 'are'} in {file}"
 
 
 def details(row: Row) -> list[tuple[str, str]]:
     """What the table has no column for, a name and a value each; what is not known is left out."""
     pairs = [
         ("precision", row["precision"]),
-        ("opset", integer(row["opset"])),
+        ("opset", numbers.integer(row["opset"])),
         ("threads", f"{row['threads']} intra-op, {row['threads_inter_op']} inter-op"),
         ("data", row["dataset"]),
-        ("p90 ms", number(row["p90_ms"])),
-        ("p99 ms", number(row["p99_ms"])),
-        ("minimum ms", number(row["min_ms"])),
-        ("mean ms", number(row["mean_ms"])),
-        ("first call ms", number(row["first_call_ms"])),
-        ("first call of a block ms", number(row["cold_ms"])),
-        ("calls timed", integer(row["samples"])),
+        ("p90 ms", numbers.number(row["p90_ms"])),
+        ("p99 ms", numbers.number(row["p99_ms"])),
+        ("minimum ms", numbers.number(row["min_ms"])),
+        ("mean ms", numbers.number(row["mean_ms"])),
+        ("first call ms", numbers.number(row["first_call_ms"])),
+        ("first call of a block ms", numbers.number(row["cold_ms"])),
+        ("calls timed", numbers.integer(row["samples"])),
         ("processes, rounds", _both(row["replicates"], row["rounds"])),
-        ("disturbed blocks", integer(row["disturbed_blocks"]) if row["disturbed_blocks"] else None),
+        ("disturbed blocks", numbers.integer(row["disturbed_blocks"]) if row["disturbed_blocks"] else None),
         ("stopped by", row["stopped_by"]),
-        ("load seconds", number(row["load_seconds"], 3)),
-        ("peak MiB in all", integer(row["peak_memory_mib"])),
-        ("device MiB", integer(row["device_memory_mib"])),
-        ("build seconds", number(row["build_seconds"], 3)),
-        ("SQNR dB", number(row["sqnr_db"], 3)),
-        ("mean abs error", error(row["mean_abs_error"])),
-        ("max rel error", error(row["max_rel_error"])),
-        ("fp32 noise floor", error(row["noise_floor"])),
+        ("load seconds", numbers.number(row["load_seconds"], 3)),
+        ("peak MiB in all", numbers.memory_mib(row["peak_memory_mib"])),
+        ("device MiB", numbers.memory_mib(row["device_memory_mib"])),
+        ("build seconds", numbers.number(row["build_seconds"], 3)),
+        ("SQNR dB", numbers.number(row["sqnr_db"], 3)),
+        ("mean abs error", numbers.error(row["mean_abs_error"])),
+        ("max rel error", numbers.error(row["max_rel_error"])),
+        ("fp32 noise floor", numbers.error(row["noise_floor"])),
         ("parity", row["parity_reasons"]),
         ("note", row["notes"]),
         ("nodes", row["nodes"]),
@@ -292,32 +259,23 @@ def _both(replicates: int | None, rounds: int | None) -> str:
     return "" if replicates is None else f"{replicates}, {rounds}"
 
 
-def facts(environment: Environment) -> list[tuple[str, str]]:
-    """The machine and what is installed on it, a name and a value each; what is not known is left out."""
-    limits = []
-    if environment.cpu_limit is not None:
-        limits.append(f"{environment.cpu_limit:g} cores")
-    if environment.memory_limit_bytes is not None:
-        limits.append(f"{environment.memory_limit_bytes / 2**30:.1f} GiB")
-    pairs = [
-        ("machine", environment.machine),
-        ("container limits", ", ".join(limits)),
-        ("virtualized", environment.virtualized),
-        ("frequency governor", environment.governor),
-        ("GPU driver", environment.driver),
-        ("kernel", environment.kernel),
-        ("CPU features", " ".join(environment.cpu_features)),
-        ("Python", environment.python),
-        ("packages", ", ".join(f"{name} {version}" for name, version in environment.packages.items())),
-        ("benchbox", environment.benchbox),
-        ("commit", environment.git_commit),
-    ]
-    return [(name, value) for name, value in pairs if value]
+def confidence(runs: Sequence[Results]) -> str:
+    """`95 %`: that of the intervals; where runs differ, each with the runs it is of."""
+    return _plan(runs, "confidence")
 
 
-def plan(runs: Sequence[Any], name: str) -> str:
-    """`95 %`: the `confidence` or the `margin` of runs; where they differ, each with the runs it is of."""
-    return told_apart([(f"{plan_number(run.suite, name) * 100:g} %", run.name) for run in runs])
+def margin(runs: Sequence[Results]) -> str:
+    """`2 %`: the difference below which two latencies count as the same, as `confidence` says it."""
+    return _plan(runs, "margin")
+
+
+def intervals(confidence: str) -> str:
+    """What the intervals are, in a sentence."""
+    return f"Intervals are at {confidence} confidence, over fresh processes."
+
+
+def _plan(runs: Sequence[Results], name: str) -> str:
+    return told_apart([(numbers.percent(plan_number(run.suite, name)), run.name) for run in runs])
 
 
 def told_apart(values: Sequence[tuple[str, str]]) -> str:

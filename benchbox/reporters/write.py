@@ -10,8 +10,7 @@ from benchbox import plugins
 from benchbox.errors import StoreError
 
 if TYPE_CHECKING:
-    pass
-from benchbox.results.runs import Runs
+    from benchbox.results.runs import Runs
 
 REPORTERS = ("csv", "html", "markdown")
 

@@ -1,7 +1,4 @@
-"""Records -> pandas: a row a case, a row a call, what to ship; and the reports drawn from them.
-
-Everything comes from results/ alone. Nothing is rounded here.
-"""
+"""Records -> pandas: a row a case, a row a call, what to ship. Nothing is rounded here."""
 
 from __future__ import annotations
 
@@ -14,13 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from benchbox.numerics import stats
 from benchbox.numerics.stats import Floats, Ints
 from benchbox.results import columns, lines, store, timings
 from benchbox.results.calls import Calls
 from benchbox.results.gather import Gathered
+from benchbox.results.recommend import Ranking, Recommendation
 from benchbox.results.store import Results
-from benchbox.results.timings import Bounds, Timings
 from benchbox.schema.asked import plan_number
 from benchbox.schema.seen import Record
 
@@ -45,29 +41,8 @@ _READING_ORDER = {"ok": 0, "mismatch": 0, "failed": 1, "skipped": 2}
 # What tells one way to end from another.
 _ENDED = ("outcome", "stage", "reason", "hint")
 
-# An interval that reaches so many times its point is none.
-_BOUNDLESS = 1e6
-
 # Numbers even where no case has one: a column of None would be a column of objects.
 _FLOATS = ("_ms", "_mib", "_seconds", "_error", "cosine", "sqnr_db", "noise_floor")
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """What to ship for one model and one shape on one machine.
-
-    `rows` are positions in `Runs.to_pandas()`: the fastest of the cases that agree with the reference, and
-    after it those that cannot be told apart from it. Empty where nothing agreed.
-    """
-
-    run: str
-    group: str
-    rows: tuple[int, ...]
-
-    @property
-    def decided(self) -> bool:
-        """Whether one case is proven to be the fastest."""
-        return len(self.rows) == 1
 
 
 @dataclass(frozen=True)
@@ -89,10 +64,10 @@ class Runs:
         """Every record with its run, in the order of the table."""
         return ((results, record) for results in self.results for record in results.records)
 
-    @cached_property
+    @property
     def groups(self) -> Sequence[tuple[str, str]]:
         """Of each row of the table the run and the group, whose cases are compared with each other."""
-        return list(zip(self._run_names, self._all.groups, strict=True))
+        return self._ranking.groups
 
     def to_pandas(self) -> pd.DataFrame:
         """A row a case: what it is, how it ended, latency with its interval, memory, parity, command.
@@ -159,11 +134,17 @@ class Runs:
 
     def recommend(self) -> tuple[Recommendation, ...]:
         """The fastest case that agrees with the reference, for every group of every run."""
-        return self._recommendations
+        return self._ranking.recommendations
+
+    def recommended(self) -> pd.DataFrame:
+        """The rows that can be recommended, with `decided`: whether theirs is the only one of its group."""
+        chosen = [(row, advice.decided) for advice in self.recommend() for row in advice.rows]
+        rows = self._frame.iloc[[row for row, _ in chosen]]
+        return rows.assign(decided=[decided for _, decided in chosen])
 
     @property
     def metric_columns(self) -> tuple[str, ...]:
-        """The columns of the table that hold task metrics, each in 0..1 and 1 for full agreement."""
+        """The columns of the table that hold task metrics: shares that agree, errors and losses."""
         return tuple(self._found.metrics)
 
     @cached_property
@@ -184,17 +165,9 @@ class Runs:
         return [results.name for results in self.results for _ in range(len(results.records))]
 
     @cached_property
-    def _timings(self) -> Timings:
-        """Of all records, and after them of the companions: the baselines that were taken beside them."""
-        return timings.timings(self._all.calls, self._all.companion_calls)
-
-    @cached_property
-    def _confidence(self) -> Floats:
-        return self._plan_numbers("confidence")
-
-    @cached_property
-    def _margin(self) -> Floats:
-        return self._plan_numbers("margin")
+    def _ranking(self) -> Ranking:
+        numbers = {name: self._plan_numbers(name) for name in ("confidence", "margin")}
+        return Ranking(self._all, self._run_names, **numbers)
 
     def _plan_numbers(self, name: str) -> Floats:
         """What each record's suite says under `measure`."""
@@ -229,12 +202,9 @@ class Runs:
         return frame.astype(dict.fromkeys(floats, "float64"))[_in_order(list(cells))]
 
     def _timing_columns(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
-        size = len(self._all.case_ids)
-        both = np.concatenate([self._confidence, self._confidence])
-        medians = timings.medians(self._timings, both)
-        low, point, high = _bounded((medians[0][:size], medians[1][:size], medians[2][:size]))
-        spread = timings.spread(self._timings)
-        ratio_low, ratio, ratio_high = self._ratios_to_baseline()
+        ranking, size = self._ranking, len(self._all.case_ids)
+        (low, point, high), (ratio_low, ratio, ratio_high) = ranking.medians_ns, ranking.ratios
+        spread = timings.spread(ranking.timings)
         batch = np.array(fixed["batch"], dtype=np.float64)
         return {
             "p50_ms": point / 1e6,
@@ -252,118 +222,8 @@ class Runs:
             "ratio": ratio,
             "ratio_low": ratio_low,
             "ratio_high": ratio_high,
-            "verdict": self._verdicts((ratio_low, ratio, ratio_high)),
+            "verdict": ranking.verdicts,
         }
-
-    def _ratios_to_baseline(self) -> Bounds:
-        """NaN where there is no baseline that was measured in the same rounds, and for itself."""
-        theirs = self._baselines
-        ours = np.flatnonzero(theirs >= 0)
-        pairs = _bounded(timings.ratios(self._timings, ours, theirs[ours], self._confidence[ours]))
-        bounds = []
-        for pair in pairs:
-            column = np.full(theirs.size, np.nan)
-            column[ours] = pair
-            bounds.append(column)
-        return bounds[0], bounds[1], bounds[2]
-
-    @cached_property
-    def _baselines(self) -> Ints:
-        """For each record the position of its baseline's measurement in `_timings`, or -1."""
-        groups = self.groups
-        sessions, beside = self._all.sessions, self._all.companion_sessions
-        baselines, outcomes = self._all.baselines, self._all.outcomes
-        own = {
-            group: number
-            for number, group in enumerate(groups)
-            if baselines[number] and outcomes[number] == "ok" and sessions[number] is not None
-        }
-        unfit = {
-            group for number, group in enumerate(groups) if baselines[number] and outcomes[number] != "ok"
-        }
-        theirs = np.full(len(groups), -1, dtype=np.int64)
-        for number, group in enumerate(groups):
-            session = sessions[number]
-            if session is None or baselines[number] or group in unfit:
-                continue
-            if beside[number] == session:
-                theirs[number] = len(groups) + number
-            elif group in own and sessions[own[group]] == session:
-                theirs[number] = own[group]
-        return theirs
-
-    def _verdicts(self, ratio: Bounds) -> list[str]:
-        """Of each row; empty for the baseline, for what was not timed, and for what does not agree."""
-        words = stats.verdicts(*ratio, self._margin)
-        return [
-            word if outcome == "ok" and not is_baseline else ""
-            for word, outcome, is_baseline in zip(words, self._all.outcomes, self._all.baselines, strict=True)
-        ]
-
-    @cached_property
-    def _recommendations(self) -> tuple[Recommendation, ...]:
-        members: dict[tuple[str, str], list[int]] = {group: [] for group in self.groups}
-        for number in self._fastest_first():
-            members[self.groups[number]].append(number)
-        fit = {key: self._never_proven_slower(rows) for key, rows in members.items()}
-        beaten = self._beaten([(rows[0], rival) for rows in fit.values() for rival in rows[1:]])
-        return tuple(
-            Recommendation(run, group, tuple(rows[:1] + [r for r in rows[1:] if r not in beaten]))
-            for (run, group), rows in fit.items()
-        )
-
-    def _fastest_first(self) -> list[int]:
-        """The rows that agree and were timed: by the ratio to the baseline, as each took turns with it.
-
-        Where a row of the group has none, all of the group are taken by their latencies.
-        """
-        p50, ratio = self._frame["p50_ms"].to_numpy(), self._frame["ratio"].to_numpy()
-        groups, outcomes, baselines = self.groups, self._all.outcomes, self._all.baselines
-        timed = [n for n, outcome in enumerate(outcomes) if outcome == "ok" and not np.isnan(p50[n])]
-        lacking = {groups[n] for n in timed if np.isnan(ratio[n]) and not baselines[n]}
-
-        def time_taken(row: int) -> float:
-            if groups[row] in lacking:
-                return float(p50[row])
-            return 1.0 if baselines[row] else float(ratio[row])
-
-        return sorted(timed, key=time_taken)
-
-    def _never_proven_slower(self, rows: Sequence[int]) -> list[int]:
-        """Those of a group that are not slower than its baseline; the baseline where none is faster."""
-        verdicts, baselines = self._words, self._all.baselines
-        faster = any(verdicts[row] == "faster" for row in rows)
-        left = [row for row in rows if not (faster if baselines[row] else verdicts[row] == "slower")]
-        return left or list(rows)  # the baseline's own record is not here
-
-    @cached_property
-    def _words(self) -> list[str]:
-        words: list[str] = self._frame["verdict"].tolist()
-        return words
-
-    def _beaten(self, pairs: Sequence[tuple[int, int]]) -> set[int]:
-        """The rivals that the fastest of their group is proven to be faster than.
-
-        Those that took no turns with each other are compared by their ratios to their own baselines.
-        """
-        if not pairs:
-            return set()
-        sessions, theirs = self._all.sessions, self._baselines
-        ours, rivals = np.array(pairs, dtype=np.int64).T
-        together = np.array([sessions[one] == sessions[other] for one, other in pairs])
-        apart = ~together & (theirs[ours] >= 0) & (theirs[rivals] >= 0)
-        a, b = ours[together], rivals[together]
-        c, d = ours[apart], rivals[apart]
-        confidence, margin = self._confidence, self._margin
-        words = [
-            *stats.verdicts(*timings.ratios(self._timings, a, b, confidence[a]), margin[a]),
-            *stats.verdicts(
-                *timings.ratios_of_ratios(self._timings, (c, theirs[c]), (d, theirs[d]), confidence[c]),
-                margin[c],
-            ),
-        ]
-        judged = [*b.tolist(), *d.tolist()]
-        return {rival for rival, word in zip(judged, words, strict=True) if word == "faster"}
 
 
 # What a size, a metric or a provider cannot be called: all columns that every table has.
@@ -397,20 +257,6 @@ def _parts_needed(path: Sequence[str], paths: Sequence[Sequence[str]], longest: 
     others = [other for other in paths if other != path]
     ends = range(1, longest)
     return next((n for n in ends if all(other[-n:] != path[-n:] for other in others)), longest)
-
-
-def recommend(runs: Runs) -> pd.DataFrame:
-    """The rows of the table that can be recommended, with `decided`: whether theirs is the only one."""
-    chosen = [(row, advice.decided) for advice in runs.recommend() for row in advice.rows]
-    frame = runs.to_pandas().iloc[[row for row, _ in chosen]]
-    return frame.assign(decided=[decided for _, decided in chosen])
-
-
-def _bounded(bounds: Bounds) -> Bounds:
-    """Without the intervals that say nothing: of two processes, at a high confidence."""
-    low, point, high = bounds
-    boundless = ~(high <= _BOUNDLESS * point)
-    return np.where(boundless, np.nan, low), point, np.where(boundless, np.nan, high)
 
 
 def _repeated(values: Sequence[Any], numbers: Ints) -> Any:

@@ -40,10 +40,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run left: its results, the report's files, and whether it was interrupted with cases to do.
+    """What a run left: its `results`, the files of its `reports`, and whether it was `interrupted`.
 
     `problem` says why there are no reports where they were asked for: the results are there all the same.
-    `cases` is how many there are in the suite, each of which should have its record.
+    `cases` is how many there are in the suite, each of which should have its record. `folder` is what
+    `benchbox.load_results` and `benchbox.compare` take.
     """
 
     results: store.Results
@@ -51,6 +52,11 @@ class Finished:
     interrupted: bool = False
     problem: str = ""
     cases: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where the results are."""
+        return self.results.folder
 
 
 def run(  # noqa: PLR0913  # the front door: one keyword for each option of the command
@@ -66,7 +72,10 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
     observer: Observer | None = None,
     launcher: Launcher = LOCAL,
 ) -> Finished:
-    """Runs a suite (a path, or one already loaded) and writes its reports.
+    """Runs a suite (a path, or one already loaded) and writes its reports; gives what they are, `Finished`.
+
+    `benchbox.load_results(finished.folder)` has the tables; `finished.results.records` are the records,
+    `finished.reports` the files that were written.
 
     `overrides`, `only` and `skip` are those of the command line; `resume` is a results folder whose
     unfinished cases are done, and then `suite` may be that folder's own (see `resumed`). `reports=None`

@@ -25,8 +25,9 @@ from benchbox.build import cache
 from benchbox.cli import commands, live, tables
 from benchbox.errors import StageError, StoreError, SuiteError
 from benchbox.machine import doctor, environment
+from benchbox.reporters import labels, wording
+from benchbox.results import columns, store
 from benchbox.results import runs as frame
-from benchbox.results import store
 from benchbox.runner import planning, runner
 from benchbox.runner.observer import Observer
 from benchbox.runner.planning import Capability, Planned
@@ -42,19 +43,6 @@ CUDA = case("onnx", backend=Backend("onnxruntime", ("CUDAExecutionProvider",), T
 CASES = (TORCH, ONNX, INT8, CUDA)
 MACHINE = Environment(
     "a CPU", 2, ("avx2",), 8 * 2**30, "6.1.0", "3.11.7", {"numpy": "2.4.6"}, benchbox="0.1.0"
-)
-
-
-COLUMNS = (
-    "p50_ms",
-    "p50_low_ms",
-    "p50_high_ms",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
-    "verdict",
-    "peak_memory_mib",
-    "cosine",
 )
 
 
@@ -82,11 +70,27 @@ SKIPPED = record(
 )
 
 
+COLUMNS = frame.Runs((store.Results("a run", Path(), (), MACHINE, {}),)).to_pandas().columns
+
+
 def row(of: Case, outcome: str = "ok", **values: Any) -> dict[str, Any]:
-    """A row of the frame with the columns that the table reads; NaN where nothing is known, as in pandas."""
-    unknown = dict.fromkeys(COLUMNS, float("nan"))
-    head = {"run": "a run", "case_id": of.id, "is_baseline": False}
-    return {**head, "outcome": outcome, **unknown, **values}
+    """A row of the table; None where nothing is known."""
+    of_case = dict(zip(columns.CASE_NAMES, columns.of_case(of), strict=True))
+    head = {"run": "a run", "case_id": of.id, "group": of.group, "machine": MACHINE.machine}
+    unknown = dict.fromkeys(COLUMNS)
+    return {
+        **unknown,
+        **head,
+        **of_case,
+        "opset_asked": of.opset,
+        "is_baseline": False,
+        "outcome": outcome,
+        **values,
+    }
+
+
+def group(*rows: Mapping[str, Any], best: Sequence[int] = ()) -> wording.Group:
+    return wording.group(dict(enumerate(rows)), best, ())
 
 
 def rendered(what: Any, width: int = 80) -> list[str]:
@@ -402,10 +406,12 @@ vit-tiny (random weights), batch=1 image_size=32
 path, runtime             outcome         p50 ms  time / baseline    MiB  cosine
 torch                     ok               1,254         baseline 12,750 1.00000
 pytorch cpu                          1,251-1,257
-onnx                      mismatch         117.2           faster    511 0.99999
+onnx                      mismatch         117.2       not ranked    511 0.99999
 onnxruntime CPU                      115.9-118.4 0.09 (0.09-0.09)
 onnx                      skipped
 onnxruntime CUDA
+torch · pytorch cpu is the fastest that agrees with the reference: 1,254 (1,251
+to 1,257) ms; worst cosine 1.00000.
 
 vit-tiny (random weights), batch=8 image_size=32
 path, runtime             outcome         p50 ms  time / baseline    MiB  cosine
@@ -416,8 +422,8 @@ onnxruntime CPU
 
     def test_it_fits_80_columns(self) -> None:
         """Models and shapes apart, random weights beside the model's name, intervals below the values."""
-        cases = {one.id: one for one in CASES}
-        lines = rendered(tables.results_table(tables.rows(self.ROWS, cases)))
+        first, second = group(*self.ROWS[:2], self.ROWS[3], best=[0]), group(self.ROWS[2], best=[0])
+        lines = rendered(tables.results_table([first, second]))
         assert lines == [*self.GOLDEN.splitlines(), ""]
         assert max(map(len, lines)) <= 80
 
@@ -432,25 +438,35 @@ onnxruntime CPU
             ratio_low=0.0,
             ratio_high=3e6,
         )
-        lines = rendered(tables.results_table(tables.rows([wild], {ONNX.id: ONNX})))
+        lines = rendered(tables.results_table([group(wild)]))
         assert lines[3] == "onnxruntime CPU                     0.0071-1,032 0.07 (0.00->999)"
 
     @pytest.mark.parametrize(
         ("best", "said"),
         [
-            ({1}, ["fastest that agrees with the reference: onnx on onnxruntime CPU"]),
-            ({0, 1}, ["no proven fastest among 2 that agree: measure longer, or on a quieter machine"]),
-            (set(), []),
+            ([1], "onnx · onnxruntime CPU is the fastest that agrees with the reference: 1.000 ms."),
+            (
+                [1, 0],
+                (
+                    "The fastest cannot be told apart: onnx · onnxruntime CPU, torch · pytorch cpu. "
+                    "Measure longer, or on a quieter machine."
+                ),
+            ),
+            ([], "No case that agrees with the reference was timed."),
         ],
     )
-    def test_what_to_ship_is_said_where_it_is_proven(self, best: set[int], said: list[str]) -> None:
-        both = [row(TORCH, p50_ms=2.0), row(ONNX, p50_ms=1.0)]
-        lines = rendered(tables.results_table(tables.rows(both, {c.id: c for c in (TORCH, ONNX)}, best)))
-        assert lines[6:] == [*said, ""]
+    def test_what_to_ship_is_said_as_in_the_reports(self, best: Sequence[int], said: str) -> None:
+        both = group(row(TORCH, p50_ms=2.0), row(ONNX, p50_ms=1.0), best=best)
+        assert both.conclusion == said
+        assert " ".join(rendered(tables.results_table([both]))[6:]).strip() == said
+
+    def test_nothing_is_concluded_from_one_case(self) -> None:
+        one = group(row(TORCH, p50_ms=2.0), row(CUDA, "skipped"), best=[0])
+        assert rendered(tables.results_table([one]))[6:] == [""]
 
     def test_several_runs_are_apart(self) -> None:
-        two = [{**row(ONNX), "run": name} for name in ("before", "after")]
-        lines = rendered(tables.results_table(tables.rows(two, {ONNX.id: ONNX})))
+        two = [group({**row(ONNX), "run": name}) for name in ("before", "after")]
+        lines = rendered(tables.results_table(two, several_runs=True))
         assert [line for line in lines if "vit-tiny" in line] == [
             "before: vit-tiny (random weights), batch=1 image_size=32",
             "after: vit-tiny (random weights), batch=1 image_size=32",
@@ -459,18 +475,17 @@ onnxruntime CPU
     def test_what_cases_differ_in_is_said_beside_the_runtime(self) -> None:
         threads = replace(ONNX, backend=replace(ONNX.backend, threads=Threads(4, 2)))
         old = replace(ONNX, opset=13, dynamic_axes=False)
-        cases = {one.id: one for one in (ONNX, threads, old)}
-        found = tables.rows([row(one) for one in cases.values()], cases)
-        assert [one.runtime for one in found] == [
+        found = group(*(row(one) for one in (ONNX, threads, old)))
+        assert found.runtimes == (
             "onnxruntime CPU, 1 thread, opset 17, dynamic axes",
             "onnxruntime CPU, 4+2 threads, opset 17, dynamic axes",
             "onnxruntime CPU, 1 thread, opset 13, static axes",
-        ]
+        )
 
     def test_names_are_text_and_never_markup_or_control(self) -> None:
         """A model called `[red]x[/]` with an escape sequence in it shows as written, less the escape."""
         evil = replace(ONNX, model=replace(ONNX.model, name="[red]x[/]\x1b[31m\n"))
-        lines = rendered(tables.results_table(tables.rows([row(evil)], {evil.id: evil})))
+        lines = rendered(tables.results_table([group(row(evil))]))
         assert lines[0] == "[red]x[/] [31m  (random weights), batch=1 image_size=32"
         assert "\x1b" not in "".join(
             rendered(tables.reasons([([record(evil, "failed", reason="\x1b[2J[/]")], 1)]))
@@ -483,14 +498,14 @@ onnxruntime CPU
             for opset in (17, 18, 19, 20)
         ]
         assert rendered(tables.reasons([([FAILED], 1), (skips, len(skips))]), width=91) == [
-            "failed   build: killed by SIGKILL",
+            "failed   at build: killed by SIGKILL",
             "           vit-tiny | onnx + int8_static(samples=32) | onnxruntime | CPUExecutionProvider |",
             "         batch=8 image_size=32",
             "           | second",
             "           | third",
             "           | fourth",
             "           | fifth",
-            "           peak memory 3,072 MiB",
+            "           peak memory until then: 3,072 MiB",
             "skipped  no CUDA",
             *["           vit-tiny | onnx | onnxruntime | CUDAExecutionProvider | batch=1 image_size=32"] * 3,
             "           and 1 more",
@@ -549,15 +564,15 @@ class TestLive:
 
     def test_a_title_has_what_tells_cases_apart(self) -> None:
         other = replace(ONNX, model=replace(ONNX.model, name="deit"))
-        assert list(live.short_titles([TORCH, ONNX]).values()) == [
+        assert list(labels.short_titles([TORCH, ONNX]).values()) == [
             "torch | pytorch cpu",
             "onnx | onnxruntime CPU",
         ]
-        assert list(live.short_titles([ONNX, INT8]).values()) == [
+        assert list(labels.short_titles([ONNX, INT8]).values()) == [
             "onnx | onnxruntime CPU | batch=1",
             "onnx + int8_static(samples=32) | onnxruntime CPU | batch=8",
         ]
-        assert list(live.short_titles([ONNX, other]).values()) == [
+        assert list(labels.short_titles([ONNX, other]).values()) == [
             "vit-tiny | onnx | onnxruntime CPU",
             "deit | onnx | onnxruntime CPU",
         ]
@@ -602,7 +617,7 @@ class TestLive:
                 lines.entered(ONNX, "load")
                 lines.entered(ONNX, "measure")
         assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
-            "results/x: 1 cases, 1 done before",
+            "results/x: 1 case, 1 done before",
             f"   0:00  1/2  loading   {ONNX.title}",
             f"   0:00  1/2  measuring {ONNX.title}",
         ]
@@ -650,7 +665,7 @@ class TestOtherCommands:
         monkeypatch.setattr(tables, "MOST_ROWS", 2)
         shown = benchbox_("report", str(run.folder)).stdout
         assert [line[:7] for line in shown.splitlines()[2:6:2]] == ["onnx   ", "torch  "]
-        assert "and 2 more cases, in summary.csv" in shown.splitlines()
+        assert "2 more cases are in summary.csv" in shown.splitlines()
         assert "skipped  no CUDA" in [line.rstrip() for line in shown.splitlines()]
 
     def test_report_is_redrawn_from_results_alone(self, here: Path) -> None:
@@ -737,16 +752,17 @@ class TestOtherCommands:
         result = benchbox_("doctor")
         lines = [line.rstrip() for line in result.stdout.splitlines()]
         assert result.exit_code == 0
-        assert lines[:9] == [
-            "cpu      a CPU, 2 cores",
-            "int8     AVX2 without VNNI: unsigned-times-signed products saturate, passes clip",
-            "         weights",
-            "memory   8.0 GiB",
-            "driver   no NVIDIA driver",
-            "kernel   6.1.0",
-            "python   3.11.7",
-            "packages numpy=2.4.6",
-            "benchbox 0.1.0",
+        assert lines[:10] == [
+            "CPU            a CPU",
+            "int8           AVX2 without VNNI: unsigned-times-signed products saturate,",
+            "               passes clip weights",
+            "cores          2",
+            "memory         8.0 GiB",
+            "GPU driver     no NVIDIA driver",
+            "kernel         6.1.0",
+            "Python         3.11.7",
+            "packages       numpy 2.4.6",
+            "benchbox       0.1.0",
         ]
         assert "fp16" not in result.stdout
         assert lines[-4:] == [
@@ -774,8 +790,8 @@ class TestOtherCommands:
         monkeypatch.setattr(cache, "size", lambda folder: cache.Sizes(3, 5 * 2**20))
         monkeypatch.setattr(cache, "clear", lambda folder: cache.Sizes(3, 5 * 2**20))
         assert benchbox_("cache", "path", "--cache", "c").stdout == "c\n"
-        assert benchbox_("cache", "size", "--cache", "c").stdout == "3 artifacts, 5.0 MiB in c\n"
-        assert benchbox_("cache", "clear", "--cache", "c").stdout == "removed 3 artifacts, 5.0 MiB from c\n"
+        assert benchbox_("cache", "size", "--cache", "c").stdout == "3 artifacts, 5.000 MiB in c\n"
+        assert benchbox_("cache", "clear", "--cache", "c").stdout == "removed 3 artifacts, 5.000 MiB from c\n"
 
     def test_the_version_is_the_packages(self) -> None:
         assert benchbox_("--version").stdout == "0.1.0\n"

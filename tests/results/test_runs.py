@@ -270,7 +270,7 @@ def test_the_fastest_that_agrees_is_recommended(runs):
     """int8_static is faster and does not agree; at batch 8 the two cannot be told apart."""
     assert [advice.rows for advice in runs.recommend()] == [(INT8,), (ONNX_8, TORCH_8)]
     assert [advice.decided for advice in runs.recommend()] == [True, False]
-    advised = frame.recommend(runs)
+    advised = runs.recommended()
     assert advised["case_id"].tolist() == [
         golden.RECORDS[number].case.id for number in (INT8, ONNX_8, TORCH_8)
     ]

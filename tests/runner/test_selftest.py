@@ -170,8 +170,8 @@ def test_the_exit_code_is_1_where_a_case_differs_from_itself(monkeypatch, verdic
     ran = CliRunner().invoke(commands.app, ["selftest"])
     assert ran.exit_code == code
     assert "A against A" in ran.output
-    assert "1.030  [1.020, 1.040]" in ran.output
-    assert "2.5%" in ran.output
+    assert "1.030 (1.020 to 1.040)" in ran.output
+    assert "2.5 %" in ran.output
 
 
 def test_json_holds_every_interval(monkeypatch):

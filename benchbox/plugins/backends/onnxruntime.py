@@ -75,7 +75,7 @@ class OrtSession:
     loads (ViT-base: 605 MiB at the peak in place of 560), so on the CPU it is not the one that is measured.
     """
 
-    session: Any
+    inference: Any  # onnxruntime.InferenceSession, which has no types
     device: str
     binding: bool
     recorded: Callable[[], Any]
@@ -83,9 +83,9 @@ class OrtSession:
     def prepare(self, feeds: Feeds) -> Callable[[], object]:
         """`session.run` itself on a CPU; on a device a run with bound inputs and outputs, synchronised."""
         if not self.binding:
-            return partial(self.session.run, None, dict(feeds))
+            return partial(self.inference.run, None, dict(feeds))
         binding = self._bind(feeds)
-        run, synchronize = self.session.run_with_iobinding, binding.synchronize_outputs
+        run, synchronize = self.inference.run_with_iobinding, binding.synchronize_outputs
 
         def call() -> object:
             run(binding)
@@ -95,8 +95,8 @@ class OrtSession:
 
     def run(self, feeds: Feeds) -> Outputs:
         """The outputs by name."""
-        names = [output.name for output in self.session.get_outputs()]
-        return dict(zip(names, self.session.run(names, dict(feeds)), strict=True))
+        names = [output.name for output in self.inference.get_outputs()]
+        return dict(zip(names, self.inference.run(names, dict(feeds)), strict=True))
 
     def placement(self) -> Mapping[str, int]:
         """Graph nodes by provider after optimisation, as the session itself reports them."""
@@ -112,11 +112,11 @@ class OrtSession:
     def _bind(self, feeds: Feeds) -> Any:
         import onnxruntime
 
-        binding = self.session.io_binding()
+        binding = self.inference.io_binding()
         for name, array in feeds.items():
             value = onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0)
             binding.bind_ortvalue_input(name, value)
-        for output in self.session.get_outputs():
+        for output in self.inference.get_outputs():
             binding.bind_output(output.name, self.device)
         binding.synchronize_inputs()
         return binding
@@ -183,8 +183,8 @@ def _session(job: SessionJob, *, record: bool) -> Any:
     )
 
 
-def _itself(session: Any) -> Any:
-    return session
+def _itself(inference: Any) -> Any:
+    return inference
 
 
 def _session_options(backend: Backend, options: Options) -> Any:
@@ -213,7 +213,7 @@ def _require_placement(opened: OrtSession, provider: str) -> None:
     """A provider that silently gave way to the CPU is not there, whatever the session was asked for."""
     if provider == _CPU:
         return
-    if provider not in opened.session.get_providers():
+    if provider not in opened.inference.get_providers():
         raise Unavailable(f"{provider} could not be loaded, and onnxruntime fell back to the CPU")
     placement = opened.placement()
     if not placement.get(provider):

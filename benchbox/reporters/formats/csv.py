@@ -8,12 +8,17 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchbox.results.runs import Runs
 
 REQUIRES = ()
 
 
-def write(runs: Any, folder: Path) -> list[Path]:
+def write(runs: Runs, folder: Path) -> list[Path]:
     """Writes both files; a cell that was not measured is empty."""
     summary, samples = folder / "summary.csv", folder / "samples.csv"
     with summary.open("w", encoding="utf-8", newline="") as file:
@@ -24,13 +29,13 @@ def write(runs: Any, folder: Path) -> list[Path]:
     return [summary, samples]
 
 
-def _rows(table: Any) -> Iterator[tuple[Any, ...]]:
+def _rows(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
     """As `DataFrame.to_csv` writes them, which takes half as long again."""
     columns = (table[name] for name in table.columns)
     return zip(*(c.astype(object).where(c.notna(), "").tolist() for c in columns), strict=True)
 
 
-def _samples(runs: Any) -> Iterator[str]:
+def _samples(runs: Runs) -> Iterator[str]:
     """The rows of each block.
 
     What may need quotes is the same for all calls of a block, so its rows are one template into which the

@@ -12,10 +12,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchbox.reporters import across, charts, pictures, templates, wording
+from benchbox.numerics.stats import Floats
+from benchbox.reporters import across, charts, labels, machines, numbers, pictures, templates, wording
 from benchbox.reporters.wording import Group
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchbox.results.runs import Runs
 
 REQUIRES = ("jinja2", "plotly")
 
@@ -38,10 +44,10 @@ class Missing:
     labels: tuple[str, ...]
     count: int
     detail: str
-    peak_memory_mib: float | None
+    peak: str
 
 
-def write(runs: Any, folder: Path) -> list[Path]:
+def write(runs: Runs, folder: Path) -> list[Path]:
     """Writes report.html."""
     from plotly.offline import get_plotlyjs
 
@@ -50,7 +56,7 @@ def write(runs: Any, folder: Path) -> list[Path]:
     return [path]
 
 
-def render(runs: Any, plotly_js: str) -> str:
+def render(runs: Runs, plotly_js: str) -> str:
     """The page, with the given plotly.js in it."""
     from markupsafe import Markup
 
@@ -65,12 +71,15 @@ def render(runs: Any, plotly_js: str) -> str:
         shown_rows=sum(len(group.rows) for group in shown),
         across=across.of(shown),
         outcomes=_count(frame["outcome"]),
-        missing=_missing(runs, frame, shown),
+        missing=_missing(runs, shown),
         drifts=_drifts(runs, shown),
         attended=[pictures.of(runs, group) for group in shown],
         tolerances=_tolerances(runs),
         random=wording.RANDOM_WEIGHTS if (frame["weights"] == "random").any() else "",
         w=wording,
+        n=numbers,
+        metric_name=labels.metric_name,
+        facts=machines.facts,
         css=templates.verbatim("report.css"),
         js=templates.verbatim("report.js"),
         # plotly's own, and what json_for_script escaped: written as it is.
@@ -90,46 +99,46 @@ def plotly_text(value: str) -> str:
     return html.escape(value, quote=False)
 
 
-def _count(outcomes: Any) -> Mapping[str, int]:
+def _count(outcomes: pd.Series[str]) -> Mapping[str, int]:
     counts = outcomes.value_counts()
     return {outcome: int(counts.get(outcome, 0)) for outcome in wording.SYMBOLS}
 
 
-def _missing(runs: Any, frame: Any, shown: Sequence[Group]) -> list[Missing]:
+def _missing(runs: Runs, shown: Sequence[Group]) -> list[Missing]:
     """Each reason once, with the cases it holds for; failures first."""
-    alike = [list(numbers) for numbers in runs.not_ok()[:MAX_ROWS]]
-    labels = _labels(frame, [number for numbers in alike for number in numbers[:MAX_LABELS]], shown)
-    peaks = frame["peak_memory_mib"].where(frame["replicates"].isna()).to_numpy()
-    return [_reason(runs, numbers, labels, peaks) for numbers in alike]
+    alike = [list(rows) for rows in runs.not_ok()[:MAX_ROWS]]
+    named = _named(runs.table, [row for rows in alike for row in rows[:MAX_LABELS]], shown)
+    peaks = runs.table["peak_memory_mib"].where(runs.table["replicates"].isna()).to_numpy()
+    return [_reason(runs, rows, named, peaks) for rows in alike]
 
 
-def _labels(frame: Any, numbers: Sequence[int], shown: Sequence[Group]) -> Mapping[int, str]:
+def _named(table: pd.DataFrame, rows: Sequence[int], shown: Sequence[Group]) -> Mapping[int, str]:
     """As the page names a case that it shows; what tells it from its neighbours is not known of others."""
-    labels = {
-        number: f"{label} ({group.title})"
+    named = {
+        number: labels.in_full(group.heading, label)
         for group in shown
         for number, label in zip(group.numbers, group.labels, strict=True)
     }
-    others = wording.table_rows(frame, [number for number in numbers if number not in labels])
-    return labels | {n: f"{wording.plain_label(row)} ({wording.title(row)})" for n, row in others.items()}
+    others = wording.table_rows(table, [row for row in rows if row not in named])
+    return named | {number: wording.named_alone(row) for number, row in others.items()}
 
 
-def _reason(runs: Any, numbers: Sequence[int], labels: Mapping[int, str], peaks: Any) -> Missing:
-    record = runs.record(numbers[0])
-    known = [float(peak) for peak in peaks[numbers] if peak == peak]  # noqa: PLR0124  # NaN is not itself
+def _reason(runs: Runs, rows: Sequence[int], named: Mapping[int, str], peaks: Floats) -> Missing:
+    record = runs.record(rows[0])
+    known = [float(peak) for peak in peaks[rows] if peak == peak]  # noqa: PLR0124  # NaN is not itself
     return Missing(
         outcome=record.outcome,
-        stage=record.stage or "",
+        stage=wording.stage(record),
         reason=record.reason,
         hint=record.hint,
-        labels=tuple(labels[number] for number in numbers[:MAX_LABELS]),
-        count=len(numbers),
+        labels=tuple(named[row] for row in rows[:MAX_LABELS]),
+        count=len(rows),
         detail=record.detail,
-        peak_memory_mib=max(known, default=None),
+        peak=wording.peak_until_then(max(known)) if known else "",
     )
 
 
-def _drifts(runs: Any, groups: Sequence[Group]) -> list[list[charts.Panel]]:
+def _drifts(runs: Runs, groups: Sequence[Group]) -> list[list[charts.Panel]]:
     """Per group, a panel for each timed case: block medians over rounds."""
     return [
         charts.panels(
@@ -144,7 +153,7 @@ def _drifts(runs: Any, groups: Sequence[Group]) -> list[list[charts.Panel]]:
     ]
 
 
-def _tolerances(runs: Any) -> list[tuple[str, str]]:
+def _tolerances(runs: Runs) -> list[tuple[str, str]]:
     """The parity gates of the suites, by precision."""
     gates: dict[str, list[tuple[str, str]]] = {}
     for results in runs.results:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import html
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchbox.reporters import across, templates, wording
+from benchbox.reporters import across, labels, machines, numbers, templates, wording
+
+if TYPE_CHECKING:
+    from benchbox.results.runs import Runs
 
 REQUIRES = ("jinja2",)
 
@@ -15,14 +18,14 @@ REQUIRES = ("jinja2",)
 MAX_ROWS = 150
 
 
-def write(runs: Any, folder: Path) -> list[Path]:
+def write(runs: Runs, folder: Path) -> list[Path]:
     """Writes report.md."""
     path = folder / "report.md"
     path.write_text(render(runs), encoding="utf-8")
     return [path]
 
 
-def render(runs: Any) -> str:
+def render(runs: Runs) -> str:
     """The report's text."""
     groups = wording.groups(runs, MAX_ROWS)
     text = templates.text("markdown.j2", escape).render(
@@ -31,13 +34,17 @@ def render(runs: Any) -> str:
         across=across.of(groups),
         left_out=len(runs.table) - sum(len(g.rows) for g in groups),
         missing=[
-            (row, label)
+            (row, wording.stage(runs.record(number)), labels.in_full(group.heading, label))
             for group in groups
-            for row, label in zip(group.rows, group.labels, strict=True)
+            for row, number, label in zip(group.rows, group.numbers, group.labels, strict=True)
             if row["outcome"] != "ok"
         ],
-        random=wording.RANDOM_WEIGHTS if any(g.weights == "random weights" for g in groups) else "",
+        random=wording.RANDOM_WEIGHTS if any(group.random for group in groups) else "",
         w=wording,
+        n=numbers,
+        metric_name=labels.metric_name,
+        in_full=labels.in_full,
+        facts=machines.facts,
     )
     return re.sub(r"\n{3,}", "\n\n", text)
 

@@ -6,7 +6,7 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 
 /* Charts: drawn when their group is open and in sight, and again when the colour scheme changes. */
 const kinds = {
-  baseline: {name: "reference", colour: "--bar-base", pattern: "", symbol: "diamond"},
+  baseline: {name: "baseline", colour: "--bar-base", pattern: "", symbol: "diamond"},
   ok: {name: "agrees with the reference", colour: "--bar", pattern: "", symbol: "circle"},
   mismatch: {name: "mismatch, not ranked", colour: "--bar-warn", pattern: "/", symbol: "x"},
 };
@@ -46,8 +46,8 @@ function latency(cases) {
     hovertext: at.map((i) => `${cases[i].label}<br>${cases[i].said}<br>${cases[i].times}<br>${cases[i].verdict}`),
     hoverinfo: "text",
   }));
-  const reference = cases.find((c) => c.kind === "baseline");
-  const shapes = reference ? [{type: "line", x0: reference.p50, x1: reference.p50, yref: "paper", y0: 0, y1: 1,
+  const baseline = cases.find((c) => c.kind === "baseline");
+  const shapes = baseline ? [{type: "line", x0: baseline.p50, x1: baseline.p50, yref: "paper", y0: 0, y1: 1,
     line: {color: colour("--bar-base"), width: 1.5, dash: "dot"}}] : [];
   /* An interval that is many times its median would squeeze all bars to nothing: it leaves the picture. */
   const longest = Math.max(...cases.map((c) => c.p50)), widest = Math.max(...cases.map((c) => c.high ?? c.p50));
