@@ -26,8 +26,8 @@ from benchbox.build.client import Builder
 from benchbox.machine import environment
 from benchbox.machine.child import Child, Limits
 from benchbox.schema.asked import Case
-from benchbox.suite import select
 from benchbox.suite.load import load_suite
+from benchbox.suite.selection import select
 
 HERE = Path(__file__).parent
 SUITE = HERE.parents[1] / "suites" / "vit.yaml"

@@ -27,8 +27,8 @@ from benchbox.numerics.stats import Interval
 from benchbox.results import timings as comparison
 from benchbox.schema.asked import Case, MeasurePlan, ParityPlan, Stage
 from benchbox.schema.seen import Measurement
-from benchbox.suite import select
 from benchbox.suite.load import load_suite
+from benchbox.suite.selection import select
 
 SUITE = Path(__file__).resolve().parents[2] / "suites" / "smoke.yaml"
 PATHS = {"onnxruntime": "onnx", "pytorch": "torch"}

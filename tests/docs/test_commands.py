@@ -1,0 +1,326 @@
+"""README.md, CONTRIBUTING.md and docs/ say what is so: their commands, suites and Python run as written.
+
+How a block is held against the code:
+
+* `yaml` is a suite and is read as one. One that begins with `# part of a suite` stands in for the same fields
+  of a whole suite; one that begins with `# wrong` is refused with the words of the `text` block after it.
+* `python` is executed. One whose first line is a docstring is a plug-in, and has what its contract asks for.
+* A block that begins with a file's name (`# mine.yaml`) is that file for the commands of its page.
+* `sh` is run line by line, in the order of the page, in the folder that tests/reading.py furnishes: the
+  commands are those of the page, the suites are cut down. What would install, or take minutes, is held
+  against what it names: `CHECKED` has a function a program. `SHORTER` and `ENDS` list what is not run as it
+  is written, and what does not end with 0.
+* `text` after `sh` is what its last command prints, numbers and the width of columns aside.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+import pages
+import places
+import reading
+from benchbox.errors import SuiteError
+from benchbox.plugins import contract
+from benchbox.suite.load import load_suite
+
+PROJECT = tomllib.loads((places.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+BLOCKS = [block for page in pages.PAGES for block in pages.blocks(page)]
+# A whole suite, of which a `# part of a suite` takes the place of some fields.
+WHOLE = {
+    "models": {"family": "vit", "source": "google/vit-base-patch16-224"},
+    "paths": ["torch", "onnx"],
+    "backends": ["pytorch", "onnxruntime"],
+    "inputs": {"dataset": "sample_images"},
+}
+# What takes minutes takes seconds here.
+SHORTER = {
+    "benchbox selftest": "benchbox selftest --minutes 0.1",
+    "benchbox selftest --minutes 5": "benchbox selftest --minutes 0.1",
+    "python -m venv .venv": "python -m venv --without-pip .venv",
+}
+# Exit codes that are not 0, and what is then said: there is no hub here, and a shared machine may differ
+# from itself.
+ENDS: Mapping[str, tuple[tuple[int, ...], str]] = {
+    "benchbox run suites/vit.yaml --set models.0.weights=pretrained --set inputs.batch=4": ((1,), "failed"),
+    "benchbox selftest": ((0, 1), "itself"),
+    "benchbox selftest --minutes 5": ((0, 1), "itself"),
+}
+PLUGINS = {
+    "load": contract.Family,
+    "samples": contract.DatasetPlugin,
+    "export": contract.Exporter,
+    "apply": contract.Pass,
+    "open": contract.BackendPlugin,
+    "write": contract.Reporter,
+}
+# What a nox session hands its arguments to.
+SCRIPTS = {"zoo": "tests/zoo.py", "perf": "tests/perf/against_bare_loop.py"}
+
+
+def of_language(*languages: str) -> list[pages.Block]:
+    return [block for block in BLOCKS if block.language in languages]
+
+
+def place(block: pages.Block) -> str:
+    return block.place
+
+
+def text_after(block: pages.Block) -> str:
+    following = BLOCKS[BLOCKS.index(block) + 1 :][:1]
+    is_output = following and following[0].page == block.page and following[0].language == "text"
+    return following[0].text if is_output else ""
+
+
+# --- Suites ---
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages name, and the files that they bring: nothing has been run yet."""
+    pytest.importorskip("PIL")
+    folder = reading.furnished(tmp_path_factory.mktemp("reading") / "here")
+    for block in BLOCKS:
+        bring(block, folder)
+    return folder
+
+
+@pytest.mark.parametrize("block", of_language("yaml"), ids=place)
+def test_a_suite_in_the_pages_is_read_as_it_is_written(
+    block: pages.Block, furnished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(furnished)
+    Path("suite.yaml").write_text(whole(block), encoding="utf-8")
+    if block.mark == "wrong":
+        with pytest.raises(SuiteError) as refused:
+            load_suite("suite.yaml")
+        assert str(refused.value) == text_after(block).strip()
+    else:
+        assert load_suite("suite.yaml").cases
+
+
+def whole(block: pages.Block) -> str:
+    if block.mark != "part of a suite":
+        return block.text
+    part = YAML(typ="safe", pure=True).load(block.text)
+    return reading.dumped({**WHOLE, **part})
+
+
+# --- Python ---
+
+
+def is_plug_in(block: pages.Block) -> bool:
+    return ast.get_docstring(ast.parse(block.text)) is not None
+
+
+@pytest.mark.parametrize("block", filter(is_plug_in, of_language("python")), ids=place)
+def test_a_plug_in_in_the_pages_has_what_its_contract_asks_for(block: pages.Block) -> None:
+    """The same functions, with the same parameters; what else a contract declares is there too."""
+    tree = ast.parse(block.text)
+    shown = {n.name: [a.arg for a in n.args.args] for n in tree.body if isinstance(n, ast.FunctionDef)}
+    (kind,) = (PLUGINS[name] for name in PLUGINS if name in shown)
+    owed = {
+        name: [parameter for parameter in inspect.signature(function).parameters if parameter != "self"]
+        for name, function in vars(kind).items()
+        if inspect.isfunction(function) and not name.startswith("_")
+    }
+    assert shown == owed
+    assigned = {ast.unparse(t) for n in tree.body if isinstance(n, ast.Assign) for t in n.targets}
+    assert assigned >= {"REQUIRES", *inspect.get_annotations(kind)}
+
+
+# --- Commands ---
+
+
+@pytest.fixture(scope="module")
+def after_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A furnished folder in which a suite was run: what each page begins with."""
+    pytest.importorskip("torch")
+    return reading.with_results(reading.furnished(tmp_path_factory.mktemp("reading") / "here"))
+
+
+@pytest.mark.parametrize("page", [p for p in pages.PAGES if pages.blocks(p)], ids=pages.name)
+def test_the_commands_of_a_page_do_what_it_says(page: Path, after_a_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    shutil.copytree(after_a_run, folder, symlinks=True)
+    for block in pages.blocks(page):
+        bring(block, folder)
+    for block in pages.blocks(page):
+        if block.language == "python" and not bring(block, folder):
+            follow(f"python <<'END'\n{block.text}END", block.place, folder)
+        elif block.language == "sh":
+            printed = [follow(line, block.place, folder) for line in lines_of(block)]
+            expected = text_after(block)
+            assert not expected or shape(expected) == shape(printed[-1].replace(str(folder), "/home/you"))
+
+
+def bring(block: pages.Block, folder: Path) -> bool:
+    """Writes a block that names a file into the folder; a suite is cut down like all others."""
+    if not re.fullmatch(r"[\w.-]+\.(yaml|py)", block.mark):
+        return False
+    text = reading.reduced(block.text) if block.language == "yaml" else block.text
+    (folder / block.mark).write_text(text, encoding="utf-8")
+    return True
+
+
+def lines_of(block: pages.Block) -> list[str]:
+    return [line for line in block.text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def shape(text: str) -> list[str]:
+    """The words of each line: a number is a number, and how wide a column is says nothing."""
+    lines = (re.sub(r"\d[\d.,]*", "0", line) for line in text.splitlines())
+    return [" ".join(line.split()) for line in lines if line.strip()]
+
+
+def follow(line: str, place: str, folder: Path) -> str:
+    """What is printed by the commands of a line, each of which ends as it should."""
+    return "".join(_follow(command, place, folder) for command in split(line))
+
+
+def split(line: str) -> list[str]:
+    """`a && b` is two commands; a shell that was prepared has to be the one that goes on."""
+    return [line] if "<<" in line or "activate" in line else line.split(" && ")
+
+
+def _follow(command: str, place: str, folder: Path) -> str:
+    for form, check in CHECKED.items():
+        if re.fullmatch(form, command):
+            problem = check(shlex.split(command))
+            assert not problem, f"{place}: {command}: {problem}"
+            return ""
+    ended = reading.run(folder, shorter(command))
+    codes, said = ENDS.get(command, ((0,), ""))
+    output = ended.stdout + ended.stderr
+    assert ended.returncode in codes, f"{place}: {command} ended with {ended.returncode}:\n{output}"
+    assert said in output, f"{place}: {command} does not say {said!r}:\n{output}"
+    return ended.stdout
+
+
+def shorter(command: str) -> str:
+    first, and_, rest = command.partition(" && ")
+    return SHORTER.get(first, first) + and_ + rest
+
+
+# --- Commands that are held against what they name ---
+
+
+def problem_of_pip(words: Sequence[str]) -> str:
+    """Extras exist, packages are among those that were tested together."""
+    asked = words[words.index("install") + 1 :]
+    for option, file in itertools.pairwise(asked):
+        if option == "-c" and not (places.ROOT / file).is_file():
+            return f"there is no {file}"
+    pairs = itertools.pairwise(["", *asked])
+    packages = [word for before, word in pairs if before != "-c" and not word.startswith("-")]
+    unknown = ", ".join(word for word in packages if not is_known(word))
+    return unknown and f"{unknown}: neither an extra of pyproject.toml nor in constraints.txt"
+
+
+def is_known(package: str) -> bool:
+    name, _, extras = package.rstrip("]").partition("[")
+    if name in (".", PROJECT["name"]):
+        return set(filter(None, extras.split(","))) <= {*PROJECT["optional-dependencies"]}
+    pinned = (places.ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return name.lower() in {line.partition("==")[0].lower() for line in pinned}
+
+
+def problem_of_nox(words: Sequence[str]) -> str:
+    """Sessions exist, and what stands behind `--` is known to the script that a session runs."""
+    named, _, handed = " ".join(words[1:]).partition(" -- ")
+    wanted = named.removeprefix("-s ").split()
+    unknown = set(wanted) - sessions()
+    if unknown:
+        return f"no sessions of noxfile.py: {', '.join(sorted(unknown))}"
+    return problem_of_script(["python", SCRIPTS[wanted[0]], *handed.split()]) if handed else ""
+
+
+def sessions() -> set[str]:
+    tree = ast.parse((places.ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {f.name for f in functions if "nox.session" in {ast.unparse(d) for d in f.decorator_list}}
+
+
+def problem_of_script(words: Sequence[str]) -> str:
+    """The script exists, begins, and its help has every option."""
+    helped = in_checkout([*words[:2], "--help"])
+    known = re.findall(r"--[\w-]+", helped.stdout)
+    unknown = [word for word in words[2:] if word.startswith("--") and word not in known]
+    return helped.stderr if helped.returncode else ", ".join(f"no option {option}" for option in unknown)
+
+
+def problem_of_pytest(words: Sequence[str]) -> str:
+    """It finds tests."""
+    found = in_checkout([*words, "--collect-only", "-q"])
+    return f"{found.stdout}{found.stderr}" if found.returncode else ""
+
+
+def in_checkout(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words[1:]],
+        cwd=places.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+CHECKED: Mapping[str, Callable[[Sequence[str]], str]] = {
+    r"(python -m )?pip install .*": problem_of_pip,
+    r"nox .*": problem_of_nox,
+    r"python -m pytest .*": problem_of_pytest,
+    r"python [\w/]+\.py.*": problem_of_script,
+}
+
+
+# --- These tests can fail ---
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        ("pip install -c constraints.txt -e '.[gpu]'", "neither an extra"),
+        ("pip install -c constraint.txt -e .", "there is no constraint.txt"),
+        ("python -m pip install noxx", "neither an extra"),
+        ("nox -s test", "no sessions of noxfile.py: test"),
+        ("nox -s zoo -- --readme README.md", "no option --readme"),
+        ("python tests/zoo.py --pages x", "no option --pages"),
+        ("python -m pytest tests/docs/test_nothing.py", "not found"),
+    ],
+)
+def test_a_command_that_names_what_is_not_there_is_found(command: str, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=problem):
+        follow(command, "page:1", tmp_path)
+
+
+def test_an_option_that_does_not_exist_is_found(tmp_path: Path) -> None:
+    with pytest.raises(
+        AssertionError, match=r"(?s)page:1: benchbox list --jsonn ended with 2.*No such option"
+    ):
+        follow("benchbox list --jsonn", "page:1", reading.furnished(tmp_path / "here"))
+
+
+def test_every_block_of_the_pages_is_of_a_language_that_is_held_against_the_code() -> None:
+    assert [block.place for block in BLOCKS if block.language not in ("sh", "yaml", "python", "text")] == []
+
+
+def test_what_is_not_run_as_it_is_written_is_still_in_the_pages() -> None:
+    """A list of exceptions that nobody needs any more hides what it once excused."""
+    written = {
+        command for block in of_language("sh") for line in lines_of(block) for command in line.split(" && ")
+    }
+    assert {*SHORTER, *ENDS} <= written
