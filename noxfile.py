@@ -52,7 +52,7 @@ def architecture(session: nox.Session) -> None:
 @nox.session
 def wheel(session: nox.Session) -> None:
     """The wheel in an empty environment: its schema, plug-ins, reports. A minute, and the package index."""
-    session.install(*PINNED, "-e", ".", "build", "pytest", "pytest-benchmark")
+    session.install(*PINNED, "--no-compile", "-e", ".", "build", "pytest", "pytest-benchmark")
     session.run("pytest", "-m", "slow", "tests/docs/test_wheel.py", *session.posargs)
 
 

@@ -5,6 +5,7 @@ How a block is held against the code:
 * `yaml` is a suite and is read as one. One that begins with `# part of a suite` stands in for the same fields
   of a whole suite; one that begins with `# wrong` is refused with the words of the `text` block after it.
 * `python` is executed. One whose first line is a docstring is a plug-in, and has what its contract asks for.
+* `toml` has entry points of a package, of kinds that exist.
 * A block that begins with a file's name (`# mine.yaml`) is that file for the commands of its page.
 * `sh` is run line by line, in the order of the page, in the folder that tests/reading.py furnishes: the
   commands are those of the page, the suites are cut down. What would install, or take minutes, is held
@@ -33,6 +34,7 @@ from ruamel.yaml import YAML
 import pages
 import places
 import reading
+from benchbox import plugins
 from benchbox.errors import SuiteError
 from benchbox.plugins import contract
 from benchbox.suite.load import load_suite
@@ -67,6 +69,7 @@ PLUGINS = {
     "open": contract.BackendPlugin,
     "write": contract.Reporter,
 }
+LANGUAGES = ("sh", "yaml", "python", "toml", "text")
 # What a nox session hands its arguments to.
 SCRIPTS = {"zoo": "tests/zoo.py", "perf": "tests/perf/against_bare_loop.py"}
 
@@ -128,18 +131,28 @@ def is_plug_in(block: pages.Block) -> bool:
 
 @pytest.mark.parametrize("block", filter(is_plug_in, of_language("python")), ids=place)
 def test_a_plug_in_in_the_pages_has_what_its_contract_asks_for(block: pages.Block) -> None:
-    """The same functions, with the same parameters; what else a contract declares is there too."""
+    """All that has no default, and nothing else: functions with the parameters that the contract declares."""
     tree = ast.parse(block.text)
     shown = {n.name: [a.arg for a in n.args.args] for n in tree.body if isinstance(n, ast.FunctionDef)}
     (kind,) = (PLUGINS[name] for name in PLUGINS if name in shown)
-    owed = {
-        name: [parameter for parameter in inspect.signature(function).parameters if parameter != "self"]
-        for name, function in vars(kind).items()
-        if inspect.isfunction(function) and not name.startswith("_")
-    }
-    assert shown == owed
+    declared = {name: function for name, function in vars(kind).items() if inspect.isfunction(function)}
+    assert shown == {name: parameters(declared[name]) for name in shown if name in declared}
+    owed = {name for name, function in declared.items() if getattr(function, "__isabstractmethod__", False)}
+    assert owed <= set(shown)
     assigned = {ast.unparse(t) for n in tree.body if isinstance(n, ast.Assign) for t in n.targets}
-    assert assigned >= {"REQUIRES", *inspect.get_annotations(kind)}
+    without_default = {name for name in inspect.get_annotations(kind) if not hasattr(kind, name)}
+    assert without_default | {"REQUIRES"} <= assigned
+
+
+def parameters(function: Callable[..., object]) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+@pytest.mark.parametrize("block", of_language("toml"), ids=place)
+def test_entry_points_in_the_pages_are_of_kinds_that_exist(block: pages.Block) -> None:
+    groups = tomllib.loads(block.text)["project"]["entry-points"]
+    assert groups
+    assert set(groups) <= {f"benchbox.{kind}" for kind in plugins.KINDS}
 
 
 # --- Commands ---
@@ -315,7 +328,7 @@ def test_an_option_that_does_not_exist_is_found(tmp_path: Path) -> None:
 
 
 def test_every_block_of_the_pages_is_of_a_language_that_is_held_against_the_code() -> None:
-    assert [block.place for block in BLOCKS if block.language not in ("sh", "yaml", "python", "text")] == []
+    assert [block.place for block in BLOCKS if block.language not in LANGUAGES] == []
 
 
 def test_what_is_not_run_as_it_is_written_is_still_in_the_pages() -> None:
