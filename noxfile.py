@@ -50,6 +50,13 @@ def architecture(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Every command of README.md, CONTRIBUTING.md and docs/, those too that take minutes, at a reduced scale."""
+    session.install(*PINNED, "-e", ".[cpu,test]")
+    session.run("pytest", "-m", "slow", "tests/docs/test_commands.py", *session.posargs)
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """The wheel in an empty environment: its schema, plug-ins, reports. A minute, and the package index."""
     session.install(*PINNED, "--no-compile", "-e", ".", "build", "pytest", "pytest-benchmark")

@@ -11,6 +11,8 @@ How a block is held against the code:
   commands are those of the page, the suites are cut down. What would install, or take minutes, is held
   against what it names: `CHECKED` has a function a program. `SHORTER` and `ENDS` list what is not run as it
   is written, and what does not end with 0.
+* `benchbox run SUITE` takes half a minute even so. The first of them is run, and one that goes on; the others
+  are read by the command line, and their cases planned. The slow tests run them all (`nox -s docs`).
 * `text` after `sh` is what its last command prints, numbers and the width of columns aside.
 """
 
@@ -27,19 +29,24 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from ruamel.yaml import YAML
 
 import pages
 import places
 import reading
 from benchbox import plugins
+from benchbox.cli import commands as benchbox_commands
 from benchbox.errors import SuiteError
 from benchbox.plugins import contract
 from benchbox.suite.load import load_suite
 
 PROJECT = tomllib.loads((places.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+How = Callable[[str], str]
+"""What is run for a command of a page."""
 BLOCKS = [block for page in pages.PAGES for block in pages.blocks(page)]
 # A whole suite, of which a `# part of a suite` takes the place of some fields.
 WHOLE = {
@@ -58,8 +65,8 @@ SHORTER = {
 # from itself.
 ENDS: Mapping[str, tuple[tuple[int, ...], str]] = {
     "benchbox run suites/vit.yaml --set models.0.weights=pretrained --set inputs.batch=4": ((1,), "failed"),
-    "benchbox selftest": ((0, 1), "itself"),
-    "benchbox selftest --minutes 5": ((0, 1), "itself"),
+    "benchbox selftest": ((0, 1), "A against A"),
+    "benchbox selftest --minutes 5": ((0, 1), "A against A"),
 }
 PLUGINS = {
     "load": contract.Family,
@@ -165,17 +172,29 @@ def after_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return reading.with_results(reading.furnished(tmp_path_factory.mktemp("reading") / "here"))
 
 
-@pytest.mark.parametrize("page", [p for p in pages.PAGES if pages.blocks(p)], ids=pages.name)
+PAGES_WITH_BLOCKS = [page for page in pages.PAGES if pages.blocks(page)]
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_BLOCKS, ids=pages.name)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, after_a_run: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "here"
+    follow_page(page, after_a_run, tmp_path / "here", brief)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES_WITH_BLOCKS, ids=pages.name)
+def test_the_runs_of_a_page_do_what_it_says(page: Path, after_a_run: Path, tmp_path: Path) -> None:
+    follow_page(page, after_a_run, tmp_path / "here", shorter)
+
+
+def follow_page(page: Path, after_a_run: Path, folder: Path, how: How) -> None:
     shutil.copytree(after_a_run, folder, symlinks=True)
     for block in pages.blocks(page):
         bring(block, folder)
     for block in pages.blocks(page):
         if block.language == "python" and not bring(block, folder):
-            follow(f"python <<'END'\n{block.text}END", block.place, folder)
+            follow(f"python <<'END'\n{block.text}END", block.place, folder, how)
         elif block.language == "sh":
-            printed = [follow(line, block.place, folder) for line in lines_of(block)]
+            printed = [follow(line, block.place, folder, how) for line in lines_of(block)]
             expected = text_after(block)
             assert not expected or shape(expected) == shape(printed[-1].replace(str(folder), "/home/you"))
 
@@ -199,9 +218,9 @@ def shape(text: str) -> list[str]:
     return [" ".join(line.split()) for line in lines if line.strip()]
 
 
-def follow(line: str, place: str, folder: Path) -> str:
+def follow(line: str, place: str, folder: Path, how: How) -> str:
     """What is printed by the commands of a line, each of which ends as it should."""
-    return "".join(_follow(command, place, folder) for command in split(line))
+    return "".join(_follow(command, place, folder, how) for command in split(line))
 
 
 def split(line: str) -> list[str]:
@@ -209,14 +228,15 @@ def split(line: str) -> list[str]:
     return [line] if "<<" in line or "activate" in line else line.split(" && ")
 
 
-def _follow(command: str, place: str, folder: Path) -> str:
+def _follow(command: str, place: str, folder: Path, how: How) -> str:
     for form, check in CHECKED.items():
         if re.fullmatch(form, command):
             problem = check(shlex.split(command))
             assert not problem, f"{place}: {command}: {problem}"
             return ""
-    ended = reading.run(folder, shorter(command))
-    codes, said = ENDS.get(command, ((0,), ""))
+    run = how(command)
+    ended = reading.run(folder, run)
+    codes, said = ENDS.get(command, ((0,), "")) if run == shorter(command) else ((0,), "")
     output = ended.stdout + ended.stderr
     assert ended.returncode in codes, f"{place}: {command} ended with {ended.returncode}:\n{output}"
     assert said in output, f"{place}: {command} does not say {said!r}:\n{output}"
@@ -226,6 +246,27 @@ def _follow(command: str, place: str, folder: Path) -> str:
 def shorter(command: str) -> str:
     first, and_, rest = command.partition(" && ")
     return SHORTER.get(first, first) + and_ + rest
+
+
+def brief(command: str) -> str:
+    """The command, or what it is held against in its place where it would take half a minute."""
+    words = shlex.split(command) if command.startswith("benchbox ") else [command, ""]
+    if words[1] == "selftest":
+        command_line("selftest", words[2:])
+        return "true"
+    if words[1] != "run" or "--resume" in words:
+        return shorter(command)
+    given = command_line("run", words[2:])
+    terms = {"overrides": "--set", "only": "--only", "skip": "--skip"}
+    asked = [word for name, option in terms.items() for value in given[name] for word in (option, value)]
+    return shlex.join(["benchbox", "plan", str(given["suite"]), *asked])
+
+
+def command_line(command: str, words: Sequence[str]) -> Mapping[str, Any]:
+    """What the command line makes of the words. Raises click's UsageError for an option that it has not."""
+    commands = typer.main.get_command(benchbox_commands.app)
+    context = typer.Context(commands)
+    return commands.get_command(context, command).make_context(command, [*words], parent=context).params
 
 
 # --- Commands that are held against what they name ---
@@ -317,7 +358,7 @@ CHECKED: Mapping[str, Callable[[Sequence[str]], str]] = {
 )
 def test_a_command_that_names_what_is_not_there_is_found(command: str, problem: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=problem):
-        follow(command, "page:1", tmp_path)
+        follow(command, "page:1", tmp_path, brief)
 
 
 def test_an_option_that_does_not_exist_is_found(tmp_path: Path) -> None:
@@ -325,6 +366,12 @@ def test_an_option_that_does_not_exist_is_found(tmp_path: Path) -> None:
         AssertionError, match=r"(?s)page:1: benchbox list --jsonn ended with 2.*No such option"
     ):
         follow("benchbox list --jsonn", "page:1", reading.furnished(tmp_path / "here"))
+
+
+@pytest.mark.parametrize("command", ["benchbox run suites/vit.yaml --onli x", "benchbox selftest --minute 5"])
+def test_an_option_of_what_is_not_run_is_found_too(command: str, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="No such option"):
+        follow(command, "page:1", tmp_path, brief)
 
 
 def test_every_block_of_the_pages_is_of_a_language_that_is_held_against_the_code() -> None:
