@@ -51,7 +51,7 @@ def architecture(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Every command of README.md, CONTRIBUTING.md and docs/, those too that take minutes, at a reduced scale."""
+    """Every command of the pages, those too that take minutes: ten minutes, at a reduced scale."""
     session.install(*PINNED, "-e", ".[cpu,test]")
     session.run("pytest", "-m", "slow", "tests/docs/test_commands.py", *session.posargs)
 
