@@ -196,7 +196,7 @@ def follow_page(page: Path, after_a_run: Path, folder: Path, how: How) -> None:
         elif block.language == "sh":
             printed = [follow(line, block.place, folder, how) for line in lines_of(block)]
             expected = text_after(block)
-            assert not expected or shape(expected) == shape(printed[-1].replace(str(folder), "/home/you"))
+            assert not expected or shape(expected) == shape(printed[-1].replace(f"{folder}/home", "/home/you"))
 
 
 def bring(block: pages.Block, folder: Path) -> bool:
