@@ -196,7 +196,9 @@ def follow_page(page: Path, after_a_run: Path, folder: Path, how: How) -> None:
         elif block.language == "sh":
             printed = [follow(line, block.place, folder, how) for line in lines_of(block)]
             expected = text_after(block)
-            assert not expected or shape(expected) == shape(printed[-1].replace(f"{folder}/home", "/home/you"))
+            assert not expected or shape(expected) == shape(
+                printed[-1].replace(f"{folder}/home", "/home/you")
+            )
 
 
 def bring(block: pages.Block, folder: Path) -> bool:
@@ -240,7 +242,7 @@ def _follow(command: str, place: str, folder: Path, how: How) -> str:
     output = ended.stdout + ended.stderr
     assert ended.returncode in codes, f"{place}: {command} ended with {ended.returncode}:\n{output}"
     assert said in output, f"{place}: {command} does not say {said!r}:\n{output}"
-    return ended.stdout
+    return ended.stdout.replace(f"{folder}/home", "/home/you")
 
 
 def shorter(command: str) -> str:
@@ -372,6 +374,11 @@ def test_an_option_that_does_not_exist_is_found(tmp_path: Path) -> None:
 def test_an_option_of_what_is_not_run_is_found_too(command: str, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="No such option"):
         follow(command, "page:1", tmp_path, brief)
+
+
+def test_contributing_says_what_each_session_is() -> None:
+    page = (places.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)) == sorted(sessions())
 
 
 def test_every_block_of_the_pages_is_of_a_language_that_is_held_against_the_code() -> None:
