@@ -2,7 +2,7 @@
 
 Commands of the pages run there as they are written; what they run is smaller. A suite keeps its words, and
 
-* keeps of its paths `torch`, `onnx` and `onnx + int8_dynamic`, of its runtimes those that need no compiler,
+* keeps of its paths `torch` and `onnx`, of its runtimes those that need no compiler, of its batches the first,
 * gets a two-layer ViT where it has ViT-base, and two processes of one short round a case.
 
 Files that pages call the reader's own (`my-finetuned-vit`, `photographs` ...) are stand-ins, made of what
@@ -34,7 +34,7 @@ QUICK = {
     "block_seconds": 0.001,
     "warm_up_seconds": 0.0,
 }
-PATHS = ("torch", ["torch"], "onnx", ["onnx"], ["onnx", "int8_dynamic"])
+PATHS = ("torch", ["torch"], "onnx", ["onnx"])
 SLOW_RUNTIMES = ("compile", "load_in_4bit")
 # The size of the images that the stand-ins were trained on.
 SIZES = {"./base": 8, "./my-finetuned-vit": 8}
@@ -96,6 +96,7 @@ def reduced(text: str) -> str:
     suite = yaml.load(text)
     suite["paths"] = [path for path in listed(suite["paths"]) if path in PATHS] or suite["paths"]
     suite["backends"] = [entry for entry in listed(suite["backends"]) if not is_slow(entry)]
+    suite["inputs"]["batch"] = listed(suite["inputs"].get("batch", 1))[0]
     suite["measure"] = {**QUICK}
     suite["parity"] = {**suite.get("parity", {}), "samples": 4}
     for model in listed(suite["models"]):

@@ -251,7 +251,10 @@ def shorter(command: str) -> str:
 
 
 def brief(command: str) -> str:
-    """The command, or what it is held against in its place where it would take half a minute."""
+    """The command, or what it is held against in its place where it would take half a minute.
+
+    Results that it is told to put elsewhere are there: those of the run that was done.
+    """
     words = shlex.split(command) if command.startswith("benchbox ") else [command, ""]
     if words[1] == "selftest":
         command_line("selftest", words[2:])
@@ -261,7 +264,9 @@ def brief(command: str) -> str:
     given = command_line("run", words[2:])
     terms = {"overrides": "--set", "only": "--only", "skip": "--skip"}
     asked = [word for name, option in terms.items() for value in given[name] for word in (option, value)]
-    return shlex.join(["benchbox", "plan", str(given["suite"]), *asked])
+    plan = shlex.join(["benchbox", "plan", str(given["suite"]), *asked])
+    into = given["results"]
+    return plan if into == Path("results") else f"{plan} && mkdir {into} && cp -r results/before {into}"
 
 
 def command_line(command: str, words: Sequence[str]) -> Mapping[str, Any]:
@@ -364,10 +369,9 @@ def test_a_command_that_names_what_is_not_there_is_found(command: str, problem: 
 
 
 def test_an_option_that_does_not_exist_is_found(tmp_path: Path) -> None:
-    with pytest.raises(
-        AssertionError, match=r"(?s)page:1: benchbox list --jsonn ended with 2.*No such option"
-    ):
-        follow("benchbox list --jsonn", "page:1", reading.furnished(tmp_path / "here"))
+    folder = reading.furnished(tmp_path / "here")
+    with pytest.raises(AssertionError, match=r"(?s)page:1: benchbox list --jsn ended with 2.*No such option"):
+        follow("benchbox list --jsn", "page:1", folder, brief)
 
 
 @pytest.mark.parametrize("command", ["benchbox run suites/vit.yaml --onli x", "benchbox selftest --minute 5"])
