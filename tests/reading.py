@@ -2,7 +2,7 @@
 
 Commands of the pages run there as they are written; what they run is smaller. A suite keeps its words, and
 
-* keeps of its paths `torch` and `onnx`, of its runtimes those that need no compiler, of its batches the first,
+* keeps the paths `torch` and `onnx`, the runtimes that need no compiler, and the first of its batches,
 * gets a two-layer ViT where it has ViT-base, and two processes of one short round a case.
 
 Files that pages call the reader's own (`my-finetuned-vit`, `photographs` ...) are stand-ins, made of what
