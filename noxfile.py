@@ -1,4 +1,7 @@
-"""Checks, each in an environment of its own: `nox -s tests`, or `nox -s lint types architecture`."""
+"""Checks, each in an environment of its own: `nox -s tests`, or `nox -s lint types architecture`.
+
+CONTRIBUTING.md says what each of them holds; `nox --list` lists them.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,20 @@ def architecture(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Every command of the pages, those too that take minutes: ten minutes, at a reduced scale."""
+    session.install(*PINNED, "-e", ".[cpu,test]")
+    session.run("pytest", "-m", "slow", "tests/docs/test_commands.py", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The wheel in an empty environment: its schema, plug-ins, reports. A minute, and the package index."""
+    session.install(*PINNED, "--no-compile", "-e", ".", "build", "pytest", "pytest-benchmark")
+    session.run("pytest", "-m", "slow", "tests/docs/test_wheel.py", *session.posargs)
+
+
+@nox.session
 def perf(session: nox.Session) -> None:
     """What benchbox itself takes, and the measured median against a bare loop beside it.
 
@@ -60,6 +77,9 @@ def perf(session: nox.Session) -> None:
 
 @nox.session
 def zoo(session: nox.Session) -> None:
-    """The small suite of every model family, path by path: at most 20 minutes on two cores."""
+    """The small suite of every model family, path by path: at most 20 minutes on two cores.
+
+    nox -s zoo -- --page docs/models.md    # renews the table
+    """
     session.install(*PINNED, "-e", ".[cpu,test]")
     session.run("python", "tests/zoo.py", *session.posargs)

@@ -1,9 +1,9 @@
 """Runs the small suite of every family and says what came out, path by path, as a Markdown table.
 
-    python tests/zoo.py --results results --readme README.md
+    python tests/zoo.py --results results --page docs/models.md
 
 Exit code 1 where a family has no suite, no `ok` row for [onnx] on ONNX Runtime, or no row at all for a path.
-The table is made from the records alone; `--readme` puts it between the markers of the README.
+The table is made from the records alone; `--page` puts it between the markers of docs/models.md.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     text = table(records)
     print(text)
     print(f"{len(records)} cases in {seconds / 60:.1f} minutes")
-    if given.readme:
-        _put(given.readme, text)
+    if given.page:
+        _put(given.page, text)
     wrong = list(_wrong(records, given.only))
     for line in wrong:
         print(line, file=sys.stderr)
@@ -59,7 +59,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results"), help="where records go")
     parser.add_argument("--redraw", action="store_true", help="run nothing: take the records in --results")
-    parser.add_argument("--readme", type=Path, help="file whose table is renewed")
+    parser.add_argument("--page", type=Path, help="page whose table is renewed")
     parser.add_argument("--only", action="append", default=[], help="families (file names of suites/small)")
     return parser.parse_args(arguments)
 
@@ -138,13 +138,13 @@ def _wrong(records: Sequence[Record], only: Sequence[str]) -> Iterator[str]:
                 yield f"{family} {task}: [onnx] is not ok: {[r.reason for r in of_paths['onnx']]}"
 
 
-def _put(readme: Path, text: str) -> None:
+def _put(page: Path, text: str) -> None:
     begin, end = MARKS
-    before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     _, found, after = rest.partition(end)
     if not found:
-        raise SystemExit(f"{readme} has no {begin} ... {end}")
-    readme.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+        raise SystemExit(f"{page} has no {begin} ... {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
