@@ -22,12 +22,14 @@ FOLDERS = {
 }
 # Files without a file of that name in their room, and why.
 TOGETHER = {
+    "cli/test_startup.py": "what the commands load and start, whichever files they are in",
     "measure/test_guarantees.py": "what stopping and statistics promise together, on a simulated machine",
     "plugins/datasets/test_datasets.py": "what is true of every dataset, and three that are small",
     "plugins/exporters/test_exporters.py": "what is true of every exporter",
     "plugins/models/test_every_family.py": "what is true of every family",
     "plugins/test_loader.py": "__init__.py, which is the loader",
     "reporters/test_formats.py": "formats/, whose files are short and say the same in three ways",
+    "results/test_old_runs.py": "a results folder of an older benchbox, through reports and comparison to --resume",
     "runner/test_disk.py": "a run whose disk is full, across the room",
     "runner/test_faults.py": "a run whose children die, across the room",
 }

@@ -289,7 +289,7 @@ def test_clearing_the_cache_leaves_alone_what_is_being_built(tmp_path: Path) -> 
         fifo.write_text("go on")
         assert maker.communicate(timeout=60)[0] == "['a', 'b']\n"
     assert result.exit_code == 0
-    assert result.stdout.startswith("removed 1 artifacts")
+    assert result.stdout.startswith("removed 1 artifact, ")
     fresh = Cache(cache.folder)
     assert fresh.find("done") is None
     found = fresh.find("key")

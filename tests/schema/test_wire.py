@@ -83,7 +83,12 @@ def test_a_folder_and_a_set_are_written_as_json_has_them() -> None:
     suite = Suite("s", "s.yaml", (cases.case("onnx"),), folder=Path("/a/b"))
     assert wire.encode(suite)["folder"] == "/a/b"
     assert wire.decode(wire.encode(suite), Suite).folder == Path("/a/b")
-    assert wire.encode(Host(frozenset({"b", "a"}))) == {"cpu_features": ["a", "b"]}
+    assert wire.encode(Host(frozenset({"b", "a"}))) == {
+        "cpu_features": ["a", "b"],
+        "gpu": None,
+        "compute_capability": None,
+        "driver": None,
+    }
     assert wire.encode({"case": [Step("onnx")], "at": Path("x")}) == {
         "case": [{"word": "onnx", "options": {}}],
         "at": "x",

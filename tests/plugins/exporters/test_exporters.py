@@ -12,7 +12,7 @@ import pytest
 import cases
 from benchbox.errors import StageError
 from benchbox.plugins import graphs
-from benchbox.plugins.contract import ExportJob
+from benchbox.plugins.contract import ExportJob, Family
 from benchbox.plugins.exporters import dynamo, onnx, torch
 from benchbox.schema.tensors import Signature, TensorSpec
 from onnx_files import pixels, run, tiny_vit
@@ -27,7 +27,7 @@ SIGNATURE = Signature(
 )
 
 
-class FakeFamily:
+class FakeFamily(Family):
     """Saves what it is given, and notes where."""
 
     def save(self, module: Any, folder: Path) -> None:

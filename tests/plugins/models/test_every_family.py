@@ -22,7 +22,7 @@ from benchbox.errors import StageError
 from benchbox.plugins.contract import Sample
 from benchbox.schema.asked import Dataset
 from benchbox.schema.seen import Host
-from benchbox.schema.tensors import length
+from benchbox.schema.tensors import axis_length
 from families import Member
 
 torch = pytest.importorskip("torch")
@@ -47,7 +47,7 @@ def each(members: Iterable[Member]) -> Any:
 
 
 def sizes(member: Member, axes: Any) -> list[int]:
-    return [length(axis, member.shape) for axis in axes]
+    return [axis_length(axis, member.shape) for axis in axes]
 
 
 def test_every_family_has_a_small_suite() -> None:
