@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 NOISE_FLOOR_FACTOR = 2.0
 # Elements smaller than this share of the largest one carry no information about relative error.
 RELATIVE_FLOOR = 1e-3
+# An output is as large as 99 of 100 of its values: the boxes of a detector, in pixels, are a twentieth of an output
+# whose other values are probabilities, and the largest value alone may be an outlier.
+SCALE_PERCENTILE = 99.0
+# What stands for "never" in masked scores (-3.4e38) says nothing of how large the others are.
+SENTINEL = 1e30
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ def compare(name: str, shape: Mapping[str, int], reference: Array, candidate: Ar
         sqnr_db=_sqnr_db(ref[finite], error) if both else None,
         nan_count=nan_count,
         inf_count=inf_count,
+        scale=_scale(ref[finite]),
     )
 
 
@@ -117,9 +123,10 @@ def _violations(output: OutputParity, tolerance: Tolerance, noise_floor: float) 
     if output.inf_count:
         found.append(f"{where}: {output.inf_count} Inf that the reference has not")
     if tolerance.atol is not None:
-        allowed = max(tolerance.atol, NOISE_FLOOR_FACTOR * noise_floor)
+        allowed = max(tolerance.atol * output.scale, NOISE_FLOOR_FACTOR * noise_floor)
         if output.max_abs_error is None or output.max_abs_error > allowed:
-            found.append(f"{where}: max abs error {_show(output.max_abs_error)} > {allowed:.3g}")
+            of = f" ({tolerance.atol:g} of {output.scale:.3g})" if output.scale > 1 else ""
+            found.append(f"{where}: max abs error {_show(output.max_abs_error)} > {allowed:.3g}{of}")
     if tolerance.cosine is not None and _below(output, output.cosine, tolerance.cosine):
         found.append(f"{where}: cosine {_show(output.cosine, 6)} < {tolerance.cosine:g}")
     if tolerance.sqnr_db is not None and _below(output, output.sqnr_db, tolerance.sqnr_db):
@@ -158,6 +165,14 @@ def _relative(error: Array, magnitude: Array) -> float | None:
     if largest == 0.0:
         return None
     return float((error / np.maximum(magnitude, RELATIVE_FLOOR * largest)).max())
+
+
+def _scale(values: Array) -> float:
+    import numpy as np
+
+    magnitude = np.abs(values)
+    magnitude = magnitude[magnitude < SENTINEL]
+    return max(1.0, float(np.percentile(magnitude, SCALE_PERCENTILE))) if magnitude.size else 1.0
 
 
 def _worst_cosine(reference: Array, candidate: Array) -> float | None:

@@ -40,7 +40,7 @@ class OutputParity:
 
     `cosine` is that of the worst sample; `sqnr_db` is None where there is no error at all and where
     values are not finite. `nan_count` and `inf_count` count what the candidate has and the reference
-    has not.
+    has not. `scale` is how large the reference's values are, at least 1: what an absolute bound is relative to.
     """
 
     output: str
@@ -52,6 +52,7 @@ class OutputParity:
     sqnr_db: float | None
     nan_count: int = 0
     inf_count: int = 0
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)

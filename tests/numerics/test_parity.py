@@ -42,6 +42,7 @@ def test_errors_cosine_and_sqnr_of_a_candidate_that_is_a_little_off() -> None:
         max_rel_error=0.2,  # 1 of 5; 0.5 of 3 is less
         cosine=pytest.approx((3 * 3.5 + 16) / (5 * math.hypot(3.5, 4)), abs=1e-12),
         sqnr_db=pytest.approx(16.020599913, abs=1e-9),
+        scale=pytest.approx(4.95),
     )
 
 
@@ -246,3 +247,38 @@ def test_every_violation_of_every_output_is_a_reason() -> None:
 def test_a_case_without_a_single_compared_output_does_not_pass() -> None:
     """No evidence is not agreement."""
     assert not parity.judge([], {}, Criteria("fp32", NOTHING, 0.0, 0)).passed
+
+
+# --- A bound that is absolute is one on the output's own scale ---
+
+
+def boxes(error: float) -> OutputParity:
+    """Boxes in pixels, some hundreds of them, of which one is off by so much."""
+    reference = np.linspace(0.0, 640.0, 400, dtype=np.float32).reshape(1, 100, 4)
+    candidate = reference.copy()
+    candidate[0, 50, 0] += error
+    return parity.compare("boxes", {"batch": 1}, reference, candidate)
+
+
+def test_an_output_in_the_hundreds_may_be_off_by_what_rounding_makes_of_it() -> None:
+    """2.4e-4 of a pixel, of 640: the error that fp32 has there, which an absolute 1e-4 called a mismatch."""
+    assert boxes(2.4e-4).scale == pytest.approx(633.6, abs=0.1)
+    assert judge(boxes(2.4e-4), Tolerance(atol=1e-4), noise_floor=9e-5) == ()
+
+
+def test_what_is_beyond_the_bound_on_its_scale_says_so() -> None:
+    assert judge(boxes(0.5), Tolerance(atol=1e-4), noise_floor=9e-5) == (
+        "boxes at batch=1: max abs error 0.5 > 0.0634 (0.0001 of 634)",
+    )
+
+
+def test_a_mask_of_lowest_numbers_and_a_single_outlier_make_no_scale() -> None:
+    """-3.4e38 stands for "never"; one value of a thousand says nothing of the others."""
+    reference = np.full((1, 1000), 0.5, dtype=np.float32)
+    reference[0, :50] = np.finfo(np.float32).min
+    reference[0, 99] = 1e6
+    assert compare(reference, reference).scale == 1.0
+
+
+def test_a_record_from_before_scales_is_judged_as_it_was() -> None:
+    assert replace(CLEAN, max_abs_error=2e-4).scale == 1.0
