@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 NOISE_FLOOR_FACTOR = 2.0
 # Elements smaller than this share of the largest one carry no information about relative error.
 RELATIVE_FLOOR = 1e-3
-# An output is as large as 99 of 100 of its values: the boxes of a detector, in pixels, are a twentieth of an output
-# whose other values are probabilities, and the largest value alone may be an outlier.
+# An output is as large as 99 of 100 of its values: the boxes of a detector, in pixels, are a twentieth of an
+# output whose other values are probabilities, and the largest value alone may be an outlier.
 SCALE_PERCENTILE = 99.0
 # What stands for "never" in masked scores (-3.4e38) says nothing of how large the others are.
 SENTINEL = 1e30

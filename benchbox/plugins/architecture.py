@@ -1,8 +1,8 @@
 """What the config of an architecture may say: read from the source of transformers, which is not imported.
 
-A config of transformers takes any key, and keeps what it does not know as an attribute that nobody reads: a slip
-of the hand would measure another model. Importing transformers takes two seconds, and a suite is checked in a
-tenth of one; its configs are dataclasses, whose fields stand in their source.
+A config of transformers takes any key, and keeps what it does not know as an attribute that nobody reads: a
+slip of the hand would measure another model. Importing transformers takes two seconds, and a suite is checked in
+a tenth of one; its configs are dataclasses, whose fields stand in their source.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _ROOT = "PreTrainedConfig"
 # What PreTrainedConfig takes beside its fields: properties with a setter, and what it reads as it is made.
 _METHODS_THAT_TAKE = ("__post_init__", "__init__")
 
-# The names by which architectures call the width of a layer, and how many heads share it, where no other field
-# says how wide a head is.
+# The names by which architectures call the width of a layer, and how many heads share it, where no other
+# field says how wide a head is.
 _HEADS = (
     ("hidden_size", "num_attention_heads"),
     ("d_model", "encoder_attention_heads"),
@@ -43,7 +43,7 @@ class ConfigFields:
 
 @cache
 def config_fields(config_class: str) -> ConfigFields | None:
-    """The fields of a config class of transformers; None where transformers is missing, or has no such class."""
+    """The fields of a config class of transformers; None where transformers, or such a class, is missing."""
     found = _class_of(config_class)
     if found is None:
         return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import (
     overload,
 )
 
+from benchbox.errors import first_line
 from benchbox.schema.asked import SCHEMA_VERSION, Case
 from benchbox.schema.seen import Artifact, Record
 
@@ -31,6 +34,25 @@ _T = TypeVar("_T")
 _LARGEST_INT = 2**63 - 1
 _LARGEST_FLOAT = 1e100
 _DURATIONS = frozenset({"latencies_ns", "first_ns"})
+
+# What a quantity can be, wherever it stands: an edited record, or a bit that flipped, is told and not believed.
+# A cosine may miss 1 by the rounding of its norms.
+_ROUNDING = 1e-6
+_POSSIBLE: Mapping[str, tuple[float, float]] = {
+    "cosine": (-1 - _ROUNDING, 1 + _ROUNDING),
+    **dict.fromkeys(
+        (
+            "max_abs_error", "mean_abs_error", "max_rel_error", "gradient_error", "noise_floor", "scale",
+            "atol", "build_seconds", "load_seconds", "steal_seconds", "others_cpu_seconds", "cpu_mhz", "gpu_mhz",
+            "nan_count", "inf_count", "samples", "size_bytes", "idle_bytes", "loaded_bytes", "peak_bytes",
+            "device_bytes", "peak_memory_bytes", "memory_bytes", "involuntary_switches", "throttle_count",
+            "round", "index",
+        ),
+        (0, math.inf),
+    ),
+}  # fmt: skip
+# What a task's metric is called that is a share of what agrees.
+_SHARES = ("agreement", "accuracy")
 
 # A line has 5 to 25 kB: the usual buffer of 8 kB would be filled once or twice for each.
 _BUFFER_BYTES = 2**20
@@ -47,7 +69,7 @@ class Line(NamedTuple):
     """A line: where it begins, and its record; None where it could not be read.
 
     `case_text` is how the line spells its case. `newer` is the schema version of a line that a newer
-    benchbox wrote.
+    benchbox wrote; `problem` says what is wrong with a line that is none.
     """
 
     number: int
@@ -55,6 +77,7 @@ class Line(NamedTuple):
     record: Record | None
     case_text: bytes
     newer: int | None
+    problem: str = ""
 
 
 def read(path: Path, reader: Reader) -> Iterator[Line]:
@@ -65,9 +88,15 @@ def read(path: Path, reader: Reader) -> Iterator[Line]:
     offset = 0
     with path.open("rb", buffering=_BUFFER_BYTES) as file:
         for number, line in enumerate(file, start=1):
-            if line.strip():
-                record, case_text = reader.record(line)
-                yield Line(number, offset, record, case_text, None if record else _newer(line))
+            # An editor on Windows puts a mark before the first line, which is no part of it.
+            mark = len(BOM_UTF8) if number == 1 and line.startswith(BOM_UTF8) else 0
+            text = line[mark:]
+            if text.strip():
+                record, case_text = reader.record(text)
+                if record is None:
+                    yield Line(number, offset + mark, None, b"", _newer(text), reader.problem)
+                else:
+                    yield Line(number, offset + mark, record, case_text, None)
             offset += len(line)
 
 
@@ -93,11 +122,15 @@ def decode(text: bytes, of: type[_T]) -> _T:
 
 
 class Reader:
-    """Makes records of lines; remembers the cases and the artifacts that it has seen, in other files too."""
+    """Makes records of lines; remembers the cases and the artifacts that it has seen, in other files too.
+
+    `problem` says what was wrong with the last line that was no record.
+    """
 
     def __init__(self) -> None:
         self._known: dict[type[Any], dict[bytes, Any]] = {of: {} for of in _REPEATED}
         self._decoder = _decoder(Record)
+        self.problem = ""
 
     def record(self, line: bytes) -> tuple[Record | None, bytes]:
         """The record and how its case is spelt; None where the line is no record of this schema version."""
@@ -108,7 +141,9 @@ class Reader:
             case_text, artifact_text = bytes(record.case), bytes(record.artifact)
             record.case = self._made(case_text, Case)
             record.artifact = None if artifact_text == b"null" else self._made(artifact_text, Artifact)
-        except (ValueError, RecursionError):
+            _require_sense(record)
+        except (ValueError, RecursionError) as error:
+            self.problem = first_line(error)
             return None, b""
         return (record if record.schema_version <= SCHEMA_VERSION else None), case_text
 
@@ -181,14 +216,26 @@ def _bounded(hint: Any, owner: Any, name: str) -> Any:
     inner = get_args(hint)
     if owner is Record and any(part in _REPEATED for part in (hint, *inner)):
         return msgspec.Raw
+    low, high = _POSSIBLE.get(name, (-math.inf, math.inf))
     if hint is int:
-        return Annotated[int, msgspec.Meta(ge=1 if name in _DURATIONS else -_LARGEST_INT, le=_LARGEST_INT)]
+        least = 1 if name in _DURATIONS else max(low, -_LARGEST_INT)
+        return Annotated[int, msgspec.Meta(ge=int(least), le=_LARGEST_INT)]
     if hint is float:
-        return Annotated[float, msgspec.Meta(ge=-_LARGEST_FLOAT, le=_LARGEST_FLOAT)]
+        return Annotated[float, msgspec.Meta(ge=max(low, -_LARGEST_FLOAT), le=min(high, _LARGEST_FLOAT))]
     if dataclasses.is_dataclass(hint):
         return _struct(cast(Hashable, hint))
     generic = _GENERIC.get(get_origin(hint))
     return hint if generic is None else generic[tuple(_bounded(part, owner, name) for part in inner)]
+
+
+def _require_sense(record: Any) -> None:
+    """Raises ValueError for what each field could be, and the record as a whole cannot."""
+    parity = record.parity
+    if record.outcome == "ok" and parity is not None and not parity.passed:
+        raise ValueError("the outcome is ok, and its parity did not pass")
+    for name, value in (parity.metrics if parity is not None else {}).items():
+        if name.endswith(_SHARES) and not -_ROUNDING <= value <= 1 + _ROUNDING:
+            raise ValueError(f"{name} is {value:g}, and a share is from 0 to 1")
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -21,6 +21,7 @@ from benchbox.schema.seen import Environment, Record
 
 RECORDS = "records.jsonl"
 SUITE = "suite.json"
+_PROBLEMS_SHOWN = 3
 ENVIRONMENT = "environment.json"
 """The environment is named by the run; hosts and users are not in it."""
 
@@ -29,7 +30,8 @@ ENVIRONMENT = "environment.json"
 class Results:
     """What a run left behind. `unreadable` lists line numbers of records.jsonl that could not be read
     (a torn last line after a kill, a damaged disk); `newer` are the schema versions of those among them
-    that a newer benchbox wrote; `suite` is the suite as it was resolved."""
+    that a newer benchbox wrote, `problems` says of the first of the others what is wrong; `suite` is the
+    suite as it was resolved."""
 
     name: str
     folder: Path
@@ -38,11 +40,12 @@ class Results:
     suite: Mapping[str, Any]
     unreadable: tuple[int, ...] = ()
     newer: tuple[int, ...] = ()
+    problems: tuple[str, ...] = ()
 
     @property
     def damage(self) -> str:
         """What could not be read and why, in a sentence; empty where everything could."""
-        return _damage(self.unreadable, self.newer)
+        return _damage(self.unreadable, self.newer, self.problems)
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ def read_records(path: Path) -> tuple[tuple[Record, ...], str]:
     """The last record of each case in a records file, and what of it could not be read, in a sentence."""
     damaged = _Damaged()
     records = {record.case.id: lines.whole(record) for _, record in _records_of(path, damaged)}
-    return tuple(records.values()), _damage(damaged.numbers, sorted(damaged.versions))
+    said = _damage(damaged.numbers, sorted(damaged.versions), damaged.problems)
+    return tuple(records.values()), said
 
 
 def read_suite(folder: Path) -> Mapping[str, Any]:
@@ -137,19 +141,24 @@ class _Damaged:
 
     numbers: list[int] = field(default_factory=list)
     versions: set[int] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
 
     def note(self, line: lines.Line) -> None:
         """Counts a line without a record."""
         self.numbers.append(line.number)
         if line.newer is not None:
             self.versions.add(line.newer)
+        elif len(self.problems) < _PROBLEMS_SHOWN:
+            self.problems.append(f"line {line.number}: {line.problem}")
 
 
-def _damage(unreadable: Sequence[int], newer: Sequence[int]) -> str:
+def _damage(unreadable: Sequence[int], newer: Sequence[int], problems: Sequence[str]) -> str:
     if not unreadable:
         return ""
     count = len(unreadable)
     text = f"{count:,} line{'s' if count > 1 else ''} of {RECORDS} could not be read"
+    if problems:
+        text = f"{text} ({'; '.join(problems)})"
     if not newer:
         return text
     versions = ", ".join(map(str, newer))
@@ -200,6 +209,7 @@ def _results(folder: Path, records: Sequence[Record], damaged: _Damaged) -> Resu
         suite=_read_json(folder / SUITE),
         unreadable=tuple(damaged.numbers),
         newer=tuple(sorted(damaged.versions)),
+        problems=tuple(damaged.problems),
     )
 
 

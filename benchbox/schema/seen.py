@@ -40,7 +40,7 @@ class OutputParity:
 
     `cosine` is that of the worst sample; `sqnr_db` is None where there is no error at all and where
     values are not finite. `nan_count` and `inf_count` count what the candidate has and the reference
-    has not. `scale` is how large the reference's values are, at least 1: what an absolute bound is relative to.
+    has not. `scale` is how large the reference's values are, at least 1: an absolute bound is relative to it.
     """
 
     output: str

@@ -34,8 +34,9 @@ class ToleranceForm(Form):
     """What agreement demands at one precision; null demands nothing, what is left out keeps its default."""
 
     atol: Annotated[float, Between(0, 1e9)] | None = Field(
-        default=None, description="Largest absolute error of an output whose values are about 1; of one in the hundreds, "
-        "hundreds of times as much."
+        default=None,
+        description="Largest absolute error of an output whose values are about 1; of one in the hundreds, "
+        "hundreds of times as much.",
     )
     cosine: Annotated[float, Between(-1, 1)] | None = Field(
         default=None, description="Lowest cosine of any sample."

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import damage
 import golden_records as golden
 from benchbox.cli import commands
+from benchbox.comparison.runs import compare
 from benchbox.results import lines, store
 from benchbox.results import runs as frame
 from benchbox.results.gather import Gathered
@@ -114,12 +115,52 @@ def test_a_line_whose_numbers_no_table_holds_is_unreadable(folder: Path, old: st
     assert frame.load_results(folder).results[0].unreadable == (10,)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            '"cosine": 0.9999999',
+            '"cosine": 7.0',
+            "Expected `float` <= 1.000001 - at `$.parity.outputs[0].cosine`",
+        ),
+        ('"nan_count": 0', '"nan_count": -3', "Expected `int` >= 0 - at `$.parity.outputs[0].nan_count`"),
+        (
+            '"top1_agreement": 1.0',
+            '"top1_agreement": 1.5',
+            "top1_agreement is 1.5, and a share is from 0 to 1",
+        ),
+        ('"passed": true', '"passed": false', "the outcome is ok, and its parity did not pass"),
+    ],
+)
+def test_what_cannot_be_is_told_by_its_line_wherever_the_run_is_read(
+    folder: Path, tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    """An edited record of cosine 7 passed every gate: `report`, `compare` and `--resume` ask one reader."""
+    assert old in LINE
+    append(folder, LINE.replace(old, new, 1))
+    whole = f"1 line of records.jsonl could not be read (line 10: {said})"
+    assert store.load(folder).damage == whole
+    assert frame.load_results(folder).results[0].damage == whole
+    assert compare([folder, folder]).runs[0].damage == whole
+    result = CliRunner().invoke(commands.app, ["report", str(folder), "--out", str(tmp_path / "out")])
+    assert (result.exit_code, f"warning: {folder}: {whole}" in result.stderr) == (0, True)
+
+
+def test_a_mark_of_byte_order_loses_no_line(folder: Path) -> None:
+    """Editors of Windows write one before the first line, which holds the baseline."""
+    before = (folder / store.RECORDS).read_bytes()
+    (folder / store.RECORDS).write_bytes(b"\xef\xbb\xbf" + before)
+    assert store.load(folder).records == golden.RECORDS
+    assert tuple(store.browse(folder, Gathered().add).records) == golden.RECORDS
+    assert store.load(folder).damage == ""
+
+
 def test_a_newer_benchbox_is_named_by_its_version_wherever_the_run_is_shown(
     folder: Path, tmp_path: Path
 ) -> None:
     append(folder, newer(3), newer(2), newer(3), "{")
     said = (
-        "4 lines of records.jsonl could not be read: "
+        "4 lines of records.jsonl could not be read (line 13: Input data was truncated): "
         "a newer benchbox wrote schema version 2, 3, this one knows 1"
     )
     assert (store.load(folder).newer, store.load(folder).damage) == ((2, 3), said)
