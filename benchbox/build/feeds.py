@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -68,8 +69,11 @@ def calibration_feeds(case: Case, *, samples: int, batch: int = 1) -> Iterator[F
 
 @dataclass(frozen=True)
 class _Batch:
+    """Feeds of one shape, their labels, and of each sample what tells it from another."""
+
     feeds: Feeds
     labels: Any
+    samples: tuple[str, ...]
 
 
 def stream(case: Case, split: Split, shapes: Sequence[Shape]) -> Iterator[_Batch]:
@@ -81,7 +85,22 @@ def stream(case: Case, split: Split, shapes: Sequence[Shape]) -> Iterator[_Batch
     ids = _label_ids(case, _classes(case)) if split == "parity" else {}  # elsewhere nobody reads labels
     for shape in shapes:
         taken = list(islice(samples, shape["batch"]))
-        yield _Batch(_feeds(case, taken, shape), _labels(taken, ids))
+        yield _Batch(_feeds(case, taken, shape), _labels(taken, ids), tuple(map(_told_by, taken)))
+
+
+def _told_by(sample: Sample) -> str:
+    """A hash of what a sample holds: two that are the same are one."""
+    shown = b"" if sample.image is None else f"{sample.image.shape}".encode() + sample.image.tobytes()
+    return hashlib.sha256(shown + b"\0" + (sample.text or "").encode(errors="replace")).hexdigest()
+
+
+def sample_notes(told: Sequence[str]) -> list[str]:
+    """How many samples are distinct, where they are not all: agreement on one is not agreement on twelve."""
+    distinct = len(set(told))
+    if distinct == len(told):
+        return []
+    verb = "is" if distinct == 1 else "are"
+    return [f"of the {len(told)} samples {distinct} {verb} distinct: the dataset holds no more"]
 
 
 def _feeds(case: Case, samples: Sequence[Sample], shape: Shape) -> Feeds:

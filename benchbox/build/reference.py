@@ -14,7 +14,14 @@ from typing import Any
 
 from benchbox import plugins
 from benchbox.build.cache import Cache, Entry
-from benchbox.build.feeds import Frozen, accuracy_notes, loaded_module, parity_shapes, stream
+from benchbox.build.feeds import (
+    Frozen,
+    accuracy_notes,
+    loaded_module,
+    parity_shapes,
+    sample_notes,
+    stream,
+)
 from benchbox.build.keys import reference_key
 from benchbox.errors import StageError
 from benchbox.numerics import arrays, gradient
@@ -39,9 +46,10 @@ def _reference(case: Case, samples: int, directions: int, folder: Path) -> Mappi
     names = [spec.name for spec in family.signature(case.model, case.shape).outputs]
     np.savez(folder / "timing.npz", **arrays.prefixed("", next(stream(case, "timing", [case.shape])).feeds))
     shapes = parity_shapes(case, samples)
-    noise_floor = 0.0
+    noise_floor, told = 0.0, list[str]()
     for index, batch in enumerate(stream(case, "parity", shapes)):
         outputs, noise = _run_twice(module, names, batch.feeds)
+        told += batch.samples
         noise_floor = max(noise_floor, noise)
         np.savez(
             folder / f"parity-{index}.npz",
@@ -57,7 +65,7 @@ def _reference(case: Case, samples: int, directions: int, folder: Path) -> Mappi
         "noise_floor": noise_floor,
         "shapes": [dict(shape) for shape in shapes],
         "samples": sum(shape["batch"] for shape in shapes),
-        "notes": accuracy_notes(case),
+        "notes": [*accuracy_notes(case), *sample_notes(told)],
     }
 
 

@@ -1,8 +1,8 @@
 """What the config of an architecture may say: read from the source of transformers, which is not imported.
 
 A config of transformers takes any key, and keeps what it does not know as an attribute that nobody reads: a
-slip of the hand would measure another model. Importing transformers takes two seconds, and a suite is checked in
-a tenth of one; its configs are dataclasses, whose fields stand in their source.
+slip of the hand would measure another model. Importing transformers takes two seconds, and a suite is checked
+in a tenth of one; its configs are dataclasses, whose fields stand in their source.
 """
 
 from __future__ import annotations

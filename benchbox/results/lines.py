@@ -35,7 +35,7 @@ _LARGEST_INT = 2**63 - 1
 _LARGEST_FLOAT = 1e100
 _DURATIONS = frozenset({"latencies_ns", "first_ns"})
 
-# What a quantity can be, wherever it stands: an edited record, or a bit that flipped, is told and not believed.
+# What a quantity can be, wherever it stands: an edited record, or a flipped bit, is told and not believed.
 # A cosine may miss 1 by the rounding of its norms.
 _ROUNDING = 1e-6
 _POSSIBLE: Mapping[str, tuple[float, float]] = {
@@ -43,10 +43,11 @@ _POSSIBLE: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(
         (
             "max_abs_error", "mean_abs_error", "max_rel_error", "gradient_error", "noise_floor", "scale",
-            "atol", "build_seconds", "load_seconds", "steal_seconds", "others_cpu_seconds", "cpu_mhz", "gpu_mhz",
+            "atol", "build_seconds", "load_seconds", "steal_seconds", "others_cpu_seconds", "cpu_mhz",
+            "gpu_mhz",
             "nan_count", "inf_count", "samples", "size_bytes", "idle_bytes", "loaded_bytes", "peak_bytes",
-            "device_bytes", "peak_memory_bytes", "memory_bytes", "involuntary_switches", "throttle_count",
-            "round", "index",
+            "device_bytes", "peak_memory_bytes", "memory_bytes", "involuntary_switches",
+            "throttle_count", "round", "index",
         ),
         (0, math.inf),
     ),

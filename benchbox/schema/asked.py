@@ -204,8 +204,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What parity demands; None demands nothing. `atol` bounds max |candidate -
-    reference| of an output whose values are about 1, and as much more as the values of another are larger (`OutputParity.scale`).
+    """What parity demands; None demands nothing. `atol` bounds max |candidate - reference|
+    of an output whose values are about 1; of one with larger values it is more (`OutputParity.scale`).
 
     `cosine` and `sqnr_db` are lower bounds on the worst sample; `metrics` are lower bounds on task
     metrics by name (`{"top1_agreement": 0.99}`), and upper bounds on errors and losses. `gradient` bounds

@@ -191,7 +191,7 @@ def test_too_few_images_and_a_broken_one_are_named(tmp_path: Path) -> None:
         list(imagefolder.samples(options, count=1, split="parity", seed=0))
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"not a picture")
-    with pytest.raises(StageError, match=r"[ab]\.jpg cannot be read as an image: "):
+    with pytest.raises(StageError, match=r"cannot be read \(a\.jpg: no image that Pillow knows; b\.jpg: "):
         list(imagefolder.samples(options, count=1, split="parity", seed=0))
 
 
