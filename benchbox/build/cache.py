@@ -4,6 +4,7 @@
 <cache>/entries/<key>/...             the files
 <cache>/building/<key>/               being made; renamed into place when complete
 <cache>/locks/<key>.lock              held while it is made, by one process on this machine
+<cache>/aside/<key>                   what lay where an entry belongs, and is none
 """
 
 from __future__ import annotations
@@ -66,10 +67,15 @@ def default_folder() -> Path:
 
 
 class Cache:
-    """One cache folder. An entry's bytes are checked against its hashes once in a process."""
+    """One cache folder. An entry's bytes are checked against its hashes once in a process.
+
+    `moved_aside` says, a sentence each, what was found in the place of an entry: a file, or a link, which is
+    not followed wherever it points.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.moved_aside: list[str] = []
         self._checked: dict[str, Entry] = {}
 
     def find(self, key: str) -> Entry | None:
@@ -92,7 +98,8 @@ class Cache:
 
     def has(self, key: str) -> bool:
         """Whether there is an entry, its bytes unchecked."""
-        return (self._entries / key / MANIFEST).is_file()
+        folder = self._entries / key
+        return not folder.is_symlink() and (folder / MANIFEST).is_file()
 
     def make(self, key: str, fill: Callable[[Path], Mapping[str, Any]]) -> Entry:
         """The entry; where there is none, `fill` writes its files into an empty folder first.
@@ -118,17 +125,32 @@ class Cache:
 
     def _read(self, key: str) -> Entry | None:
         folder = self._entries / key
+        self._make_way(folder)
         try:
             stored = json.loads((folder / MANIFEST).read_bytes())
             return wire.decode({**stored, "folder": str(folder)}, Entry)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, IsADirectoryError):
             shutil.rmtree(folder, ignore_errors=True)
             return None
 
+    def _make_way(self, place: Path) -> None:
+        """Moves aside what lies where an entry belongs and is no folder of its own."""
+        if not place.is_symlink() and (place.is_dir() or not place.exists()):
+            return
+        aside = self.folder / "aside" / place.name
+        with self._on_disk():
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            place.rename(aside)  # of a link, the link itself
+        what = "a link" if aside.is_symlink() else "a file"
+        self.moved_aside.append(
+            f"{place} was {what} and no cache entry; it is now {aside}, and is built again"
+        )
+
     def _fill(self, key: str, fill: Callable[[Path], Mapping[str, Any]]) -> Entry:
         building = self.folder / "building" / key
+        self._make_way(building)
         shutil.rmtree(building, ignore_errors=True)
         with self._on_disk():
             building.mkdir(parents=True)
@@ -174,7 +196,7 @@ def check(entry: Entry) -> None:
     """Raises CorruptArtifact where a file is missing or its bytes are not what was stored."""
     for name, expected in entry.files.items():
         path = entry.folder / name
-        if not path.is_file() or hash_file(path) != expected:
+        if path.is_symlink() or not path.is_file() or hash_file(path) != expected:
             raise CorruptArtifact(f"{path} is not what was stored (by its SHA-256); it will be built again")
 
 

@@ -61,6 +61,55 @@ def test_an_entry_is_made_once(store: Cache) -> None:
     assert calls == ["k1"]
 
 
+def in_the_place_of(store: Cache, what: str) -> Path:
+    """Something where the entry k1 belongs, and a folder elsewhere that nobody may touch."""
+    elsewhere = store.folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine").write_text("mine")
+    place = store.folder / "entries" / "k1"
+    place.parent.mkdir(parents=True)
+    if what == "a file":
+        place.write_text("no entry")
+    else:
+        place.symlink_to(elsewhere if what == "a link" else store.folder.parent / "gone")
+    return place
+
+
+@pytest.mark.parametrize("what", ["a file", "a link", "a dangling link"])
+def test_what_lies_where_an_entry_belongs_is_moved_aside_said_once_and_built_again(
+    store: Cache, what: str
+) -> None:
+    place = in_the_place_of(store, what)
+    assert not store.has("k1")
+    made = store.make("k1", writing({"model.onnx": b"abc"}))
+    assert (made.files, Cache(store.folder).find("k1")) == ({"model.onnx": ABC}, made)
+    aside = store.folder / "aside" / "k1"
+    kind = "a file" if what == "a file" else "a link"
+    assert store.moved_aside == [
+        f"{place} was {kind} and no cache entry; it is now {aside}, and is built again"
+    ]
+    assert aside.is_symlink() == (what != "a file")
+    assert not place.is_symlink()
+    assert [f.name for f in (store.folder.parent / "elsewhere").iterdir()] == ["mine"]
+
+
+def test_a_link_in_an_entry_is_not_followed(store: Cache) -> None:
+    """It points to the very bytes that were stored, in a file that somebody else may change."""
+    made = store.make("k1", writing({"model.onnx": b"abc"}))
+    (made.folder / "model.onnx").rename(store.folder / "theirs")
+    (made.folder / "model.onnx").symlink_to(store.folder / "theirs")
+    assert Cache(store.folder).find("k1") is None
+    assert (store.folder / "theirs").read_bytes() == b"abc"
+
+
+def test_a_folder_in_place_of_a_manifest_is_no_entry(store: Cache) -> None:
+    made = store.make("k1", writing({"a": b"abc"}))
+    (made.folder / "manifest.json").unlink()
+    (made.folder / "manifest.json").mkdir()
+    assert Cache(store.folder).find("k1") is None
+    assert Cache(store.folder).make("k1", writing({"a": b"abc"})).files == {"a": ABC}
+
+
 def test_what_was_never_made_is_not_there(store: Cache) -> None:
     assert (store.find("k1"), store.has("k1")) == (None, False)
 

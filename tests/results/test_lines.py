@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import subprocess
+import sys
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,26 @@ def test_what_cannot_be_is_told_by_its_line_wherever_the_run_is_read(
     assert compare([folder, folder]).runs[0].damage == whole
     result = CliRunner().invoke(commands.app, ["report", str(folder), "--out", str(tmp_path / "out")])
     assert (result.exit_code, f"warning: {folder}: {whole}" in result.stderr) == (0, True)
+
+
+def test_a_line_that_would_fill_the_memory_is_passed_over_and_told(folder: Path) -> None:
+    """A valid record of 115 MB, most of it calls, took 3.5 GB; the lines around it are read."""
+    assert '"latencies_ns": [' in LINE
+    append(folder, LINE.replace('"latencies_ns": [', '"latencies_ns": [' + "1234567," * 14_400_000, 1), LINE)
+    code = (
+        "import sys; from pathlib import Path; from benchbox.machine import memory\n"
+        "from benchbox.results import store\n"
+        "results = store.load(Path(sys.argv[1]))\n"
+        "print(len(results.records), results.damage)\n"
+        "print(memory.peak_bytes())\n"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    said, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said == (
+        "9 1 line of records.jsonl could not be read "
+        "(line 10: 110 MiB in one line, and 32 are the most that is read)"
+    )
+    assert int(peak) < 400 * 2**20
 
 
 def test_a_mark_of_byte_order_loses_no_line(folder: Path) -> None:
