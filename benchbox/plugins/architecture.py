@@ -8,6 +8,7 @@ in a tenth of one; its configs are dataclasses, whose fields stand in their sour
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,10 +36,25 @@ _HEAD_WIDTHS = ("head_dim", "d_kv", "attention_head_size", "kv_channels")
 
 @dataclass(frozen=True)
 class ConfigFields:
-    """Every key that a config takes, and those of its parts by name; None for a part that may be anything."""
+    """Every key that a config takes, and those of its parts by name; None for a part that may be anything.
+
+    `defaults` are those that stand in the source as they are; `aliases` are other names of fields.
+    """
 
     names: frozenset[str]
     parts: Mapping[str, ConfigFields | None]
+    defaults: Mapping[str, Any]
+    aliases: Mapping[str, str]
+
+    def filled(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The config with its defaults, every field under its own name, and so those of its parts."""
+        own = {self.aliases.get(name, name): value for name, value in config.items()}
+        whole = {**self.defaults, **own}
+        for name, part in self.parts.items():
+            given = own.get(name)
+            if part is not None and (given is None or isinstance(given, Mapping)):
+                whole[name] = part.filled(given or {})
+        return whole
 
 
 @cache
@@ -49,23 +65,45 @@ def config_fields(config_class: str) -> ConfigFields | None:
         return None
     names: set[str] = set()
     parts: dict[str, ConfigFields | None] = {}
+    defaults: dict[str, Any] = {}
+    aliases: dict[str, str] = {}
     for body in _with_bases(found):
         names |= _taken(body)
+        defaults = {**_defaults(body), **defaults}
+        aliases = {**_literal(body, "attribute_map"), **aliases}
         for name, part in _parts(body):
             parts.setdefault(name, None if part.startswith("Auto") else config_fields(part))
-    return ConfigFields(frozenset(names | set(parts)), parts)
+    names |= {*aliases, *parts}
+    return ConfigFields(frozenset(names), parts, defaults, aliases)
 
 
 def unknown_keys(
-    config: Mapping[str, Any], fields: ConfigFields, *before: str
+    config: Mapping[str, Any], fields: ConfigFields, preset: Mapping[str, Any], *before: str
 ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """The place of each key that the architecture does not know, and what it knows there."""
+    """The place of each key that the architecture does not know, and what it knows there.
+
+    A part that may be of any architecture (a backbone) is of the one that its `model_type` names, in the
+    config or in the preset that it overrides; where neither says it, nobody knows what it takes.
+    """
     for key, value in config.items():
         if key not in fields.names:
             yield (*before, key), tuple(sorted(fields.names))
-        part = fields.parts.get(key)
-        if part is not None and isinstance(value, Mapping):
-            yield from unknown_keys(value, part, *before, key)
+        if isinstance(value, Mapping) and key in fields.parts:
+            beneath = preset.get(key) or {}
+            part = fields.parts[key] or _fields_of_type(value.get("model_type") or beneath.get("model_type"))
+            if part is not None:
+                yield from unknown_keys(value, part, beneath, *before, key)
+
+
+def overridden(preset: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset with overrides; those of a part (`vision_config`) leave the rest of that part as it is, as
+    transformers does with a config that it loads."""
+    merged = {**preset}
+    for name, value in config.items():
+        part = preset.get(name)
+        nested = isinstance(part, Mapping) and isinstance(value, Mapping)
+        merged[name] = overridden(part or {}, value) if nested else value
+    return merged
 
 
 def head_conflicts(config: Mapping[str, Any]) -> Iterator[str]:
@@ -90,6 +128,20 @@ def _paired(sizes: Any, counts: Any) -> Iterator[tuple[int, int]]:
     if isinstance(sizes, Sequence) and isinstance(counts, Sequence) and len(sizes) == len(counts):
         both = zip(sizes, counts, strict=True)
         yield from ((s, c) for s, c in both if isinstance(s, int) and isinstance(c, int) and c > 0)
+
+
+def _fields_of_type(model_type: Any) -> ConfigFields | None:
+    """Of the config class that says `model_type = "resnet"`, in the folder of that name."""
+    home = _home()
+    if home is None or not isinstance(model_type, str) or not model_type.isidentifier():
+        return None
+    file = home / "models" / model_type / f"configuration_{model_type}.py"
+    for node in _parsed(file).body if file.is_file() else ():
+        if isinstance(node, ast.ClassDef):
+            said = _assigned(node, "model_type")
+            if isinstance(said, ast.Constant) and said.value == model_type:
+                return config_fields(node.name)
+    return None
 
 
 @cache
@@ -147,8 +199,16 @@ def _taken(body: ast.ClassDef) -> set[str]:
                 names.add(node.name)
             if node.name in _METHODS_THAT_TAKE:
                 names |= _out_of_kwargs(node)
-    names |= set(_literal(body, "attribute_map"))
     return {name for name in names if not name.startswith("_")}
+
+
+def _defaults(body: ast.ClassDef) -> dict[str, Any]:
+    found = {}
+    for node in body.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            with contextlib.suppress(ValueError):  # a default that is made when the config is
+                found[node.target.id] = ast.literal_eval(node.value)
+    return found
 
 
 def _out_of_kwargs(function: ast.FunctionDef) -> set[str]:

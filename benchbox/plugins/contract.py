@@ -101,6 +101,13 @@ class Family(Plugin):
     PRESETS: Mapping[str, Any] = NONE
     """Configs by the names that they have at the hub: with random weights, these sources ask no hub."""
 
+    CONFIG: str = ""
+    """The config class of transformers whose fields `config` in the suite overrides: every key is held
+    against it, nested ones too. Empty: the family says itself what it knows."""
+
+    SETTINGS: tuple[str, ...] = ()
+    """Keys of `config` that are the family's own, beside those of the architecture."""
+
     ATTENTION: tuple[str, ...] = ()
     """The tasks that can keep their attention over the image: where `model.attention` is set, the signature
     has one more output, last, as `attention.OUTPUT` says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from benchbox import plugins
 from benchbox.errors import StageError
-from benchbox.plugins import hub
+from benchbox.plugins import architecture, hub
 from benchbox.plugins.contract import Family
 from benchbox.schema import paths as local
 from benchbox.schema.asked import (
@@ -25,12 +26,14 @@ from benchbox.schema.asked import (
     Weights,
 )
 from benchbox.suite.check import (
+    UNKNOWN_KEY,
     Between,
     Form,
     custom,
     cut_text,
     errors_below,
     refuse,
+    unknown_keys,
     wrong,
 )
 from benchbox.suite.quantities import checked_name, clean_name, listed
@@ -144,7 +147,35 @@ def read_model(data: Any, info: ValidationInfo) -> Model:
         sizes_of(model, folder)
     except ValueError as error:
         refuse(wrong(str(error), "config" if form.config else "source"))
+    details = [*_unknown_settings(model, family), *_contradictions(model, family)]
+    if details:
+        refuse(*details)
     return model
+
+
+def _unknown_settings(model: Model, family: Family) -> Iterator[InitErrorDetails]:
+    """An error for each key of `config` that nobody would read: a slip there measures another model."""
+    config = {name: value for name, value in model.config.items() if name not in family.SETTINGS}
+    if not family.CONFIG:
+        if family.SETTINGS:
+            for error in unknown_keys(config, family.SETTINGS, what=f"setting of {model.family}"):
+                yield InitErrorDetails(**{**error, "loc": ("config", *error["loc"])})
+        return
+    fields = architecture.config_fields(family.CONFIG)
+    preset = family.PRESETS.get(model.source, {})
+    for place, known in architecture.unknown_keys(config, fields, preset) if fields else ():
+        names = [*known, *family.SETTINGS] if len(place) == 1 else known
+        message = plugins.unknown(cut_text(place[-1]), names, what=f"setting of {family.CONFIG}")
+        yield wrong(message, "config", *place, of=UNKNOWN_KEY)
+
+
+def _contradictions(model: Model, family: Family) -> Iterator[InitErrorDetails]:
+    """What the preset, its defaults and the overrides say together and cannot be, where all is known."""
+    fields = architecture.config_fields(family.CONFIG) if family.CONFIG and model.config else None
+    if fields is not None and model.source in family.PRESETS and model.weights == "random":
+        whole = fields.filled(architecture.overridden(family.PRESETS[model.source], model.config))
+        for said in architecture.head_conflicts(whole):
+            yield wrong(said, "config")
 
 
 def sizes_of(model: Model, folder: Path) -> dict[str, int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchbox.errors import StageError
-from benchbox.plugins import hub
+from benchbox.plugins import architecture, hub
 from benchbox.plugins.contract import Module, Sample
 from benchbox.plugins.models import _lora
 from benchbox.schema.asked import Model
@@ -19,6 +19,10 @@ IMAGENET: Mapping[str, Any] = {"image_mean": [0.485, 0.456, 0.406], "image_std":
 LAYOUT: Mapping[str, Any] = {"input_data_format": "channels_last"}
 """What our pictures are: a processor that has to guess takes a picture three pixels high for one of three
 channels."""
+
+
+# What a config keeps in another form than a suite can write: numbers as keys, types of torch.
+_SPELT_OTHERWISE = frozenset({"id2label", "label2id", "dtype", "torch_dtype"})
 
 
 def quiet() -> None:
@@ -39,7 +43,8 @@ def config(model: Model, presets: Mapping[str, Mapping[str, Any]], config_class:
 
     cls = getattr(transformers, config_class)
     if model.weights == "random" and model.source in presets:
-        return cls(**_overridden(presets[model.source], model.config))
+        made = cls(**architecture.overridden(presets[model.source], model.config))
+        return _in_keeping(model, made)
     name, revision = hub.split(model.source)
     try:
         found = transformers.AutoConfig.from_pretrained(
@@ -51,7 +56,32 @@ def config(model: Model, presets: Mapping[str, Mapping[str, Any]], config_class:
         ) from error
     if not isinstance(found, cls) and found.model_type not in _types(cls):
         raise StageError(_of_another_type(model, found.model_type, cls.model_type))
-    return found
+    return _in_keeping(model, found)
+
+
+def _in_keeping(model: Model, its_config: Any) -> Any:
+    """The config itself. Raises StageError where it is not what the suite says, or cannot be."""
+    lost = list(_lost(model.config, its_config))
+    if lost:
+        raise StageError(f"the config of {model.family} does not take {', '.join(lost)}")
+    conflicts = list(architecture.head_conflicts(its_config.to_dict()))
+    if conflicts and model.config:
+        raise StageError(f"the config contradicts itself: {'; '.join(conflicts)}")
+    return its_config
+
+
+def _lost(said: Mapping[str, Any], made: Any, *before: str) -> Iterator[str]:
+    """What the suite says and the finished config does not."""
+    for name, value in said.items():
+        there = getattr(made, name, None)
+        if isinstance(value, Mapping) and not isinstance(there, Mapping):
+            yield from _lost(value, there, *before, name)
+        elif name not in _SPELT_OTHERWISE and _plain(there) != _plain(value):
+            yield f"{'.'.join((*before, name))}: {value!r} (it is {there!r})"
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _types(config_class: Any) -> list[str]:
@@ -68,17 +98,6 @@ def _of_another_type(model: Model, found: str, wanted: str) -> str:
     families = {file.stem for file in Path(__file__).parent.glob("[!_]*.py")}
     hint = f": write family: {found}" if found in families else ""
     return f"{model.source} holds a model of the type {found}, not {wanted}{hint}"
-
-
-def _overridden(preset: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """The preset with overrides; those of a part (`vision_config`) leave the rest of that part as it is, as
-    transformers does with a config that it loads."""
-    merged = {**preset}
-    for name, value in config.items():
-        part = preset.get(name)
-        nested = isinstance(part, Mapping) and isinstance(value, Mapping)
-        merged[name] = _overridden(part or {}, value) if nested else value
-    return merged
 
 
 def keeping_attention(its_config: Any) -> Any:

@@ -25,6 +25,7 @@ DYNAMIC: Mapping[str, tuple[int, int]] = {"sequence_length": (24, 17)}
 # The hub's configs of these names, so that random weights need no hub.
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 _TINY = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512}
+CONFIG = "BertConfig"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "google-bert/bert-base-uncased": {"vocab_size": 30522},
     "google-bert/bert-base-cased": {"vocab_size": 28996},
@@ -100,4 +101,4 @@ def metrics(model: Model, evidence: Evidence) -> Mapping[str, float]:
 
 
 def _config(model: Model) -> Any:
-    return _pretrained.config(model, PRESETS, "BertConfig")
+    return _pretrained.config(model, PRESETS, CONFIG)

@@ -40,6 +40,7 @@ _LARGE_VISION = {
 _TEXT = {"num_attention_heads": 12}
 _BASE = {"text_config": _TEXT, "vision_config": _VISION}
 _LARGE = {"text_config": _TEXT, "vision_config": _LARGE_VISION}
+CONFIG = "BlipConfig"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "Salesforce/blip-itm-base-coco": _BASE,
     "Salesforce/blip-itm-large-coco": _LARGE,
@@ -74,7 +75,7 @@ def load(model: Model) -> Module:
     import transformers
 
     _pretrained.quiet()
-    config = _pretrained.config(model, PRESETS, "BlipConfig")
+    config = _pretrained.config(model, PRESETS, CONFIG)
     if model.task == _RETRIEVAL:
         module = _pretrained.weights(model, transformers.BlipForImageTextRetrieval, config)
         return _adapted(model, module, "text_encoder")
@@ -100,7 +101,7 @@ def signature(model: Model, shape: Mapping[str, int]) -> Signature:
 
     Raises StageError where the model does not take images of that size or texts of that length.
     """
-    config = _pretrained.config(model, PRESETS, "BlipConfig")
+    config = _pretrained.config(model, PRESETS, CONFIG)
     specs = {"itm_score": TensorSpec("itm_score", "float32", ("batch", 2))}
     if model.task != _ENCODER:
         specs |= _text_specs(model, getattr(config, "text_config", config), shape)
@@ -199,7 +200,7 @@ def _every_second_exchanged(written: Sequence[str]) -> list[str]:
 
 def _tokens(model: Model, written: Sequence[str], length: int) -> _text.Tokens:
     """The texts as tokens; those that are written begin with the decoder's own begin token."""
-    config = _pretrained.config(model, PRESETS, "BlipConfig")
+    config = _pretrained.config(model, PRESETS, CONFIG)
     text = getattr(config, "text_config", config)
     vocabulary = _text.Vocabulary(
         size=text.vocab_size - _ADDED,

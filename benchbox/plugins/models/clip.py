@@ -45,6 +45,7 @@ _LARGE_VISION = {
     "projection_dim": 768,
 }
 _LARGE = {"projection_dim": 768, "text_config": _LARGE_TEXT, "vision_config": _LARGE_VISION}
+CONFIG = "CLIPConfig"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "openai/clip-vit-base-patch32": {"text_config": _BASE_TEXT, "vision_config": {"patch_size": 32}},
     "openai/clip-vit-base-patch16": {"text_config": _BASE_TEXT, "vision_config": {"patch_size": 16}},
@@ -197,7 +198,7 @@ def metrics(model: Model, evidence: Evidence) -> Mapping[str, float]:
 
 def _config(model: Model) -> Any:
     """The config of the task's part: a source holds that of the whole, or of the part that was saved."""
-    config = _pretrained.config(model, PRESETS, "CLIPConfig")
+    config = _pretrained.config(model, PRESETS, CONFIG)
     return getattr(config, _CONFIGS.get(model.task, ""), config)
 
 

@@ -26,6 +26,7 @@ ATTENTION = tuple(TASKS)
 _BASE = {"num_labels": 1000, "image_size": 224, "patch_size": 16}
 _SMALL = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
 _TINY = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
+CONFIG = "DeiTConfig"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "facebook/deit-base-distilled-patch16-224": _BASE,
     "facebook/deit-base-distilled-patch16-384": {**_BASE, "image_size": 384},
@@ -103,4 +104,4 @@ def label_ids(model: Model, names: Sequence[str]) -> Mapping[str, int]:
 
 
 def _config(model: Model) -> Any:
-    return _pretrained.config(model, PRESETS, "DeiTConfig")
+    return _pretrained.config(model, PRESETS, CONFIG)

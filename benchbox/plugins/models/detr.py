@@ -35,6 +35,7 @@ DYNAMIC: Mapping[str, tuple[int, int]] = {"height": (200, 168), "width": (264, 3
 # they need no timm: 91 classes of COCO.
 _COCO = {"num_labels": 91, "use_timm_backbone": False}
 _RESNET_50 = {"model_type": "resnet", "out_features": ["stage4"]}
+CONFIG = "DetrConfig"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "facebook/detr-resnet-50": {**_COCO, "backbone_config": _RESNET_50},
     "facebook/detr-resnet-101": {**_COCO, "backbone_config": {**_RESNET_50, "depths": [3, 4, 23, 3]}},
@@ -196,4 +197,4 @@ def _probabilities(logits: Array) -> Array:
 
 
 def _config(model: Model) -> Any:
-    return _pretrained.config(model, PRESETS, "DetrConfig")
+    return _pretrained.config(model, PRESETS, CONFIG)

@@ -30,6 +30,7 @@ _LARGE = {
         "patch_size": 14,
     }
 }
+CONFIG = "GitConfig"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "microsoft/git-base": {"vision_config": {}},
     "microsoft/git-base-coco": {"vision_config": {}},
@@ -142,4 +143,4 @@ def _patches(config: Any) -> int:
 
 
 def _config(model: Model) -> Any:
-    return _pretrained.config(model, PRESETS, "GitConfig")
+    return _pretrained.config(model, PRESETS, CONFIG)

@@ -26,6 +26,7 @@ TASKS: Mapping[str, Mapping[str, int]] = {
 DYNAMIC: Mapping[str, tuple[int, int]] = {"sequence_length": (5, 3), "past_length": (13, 21)}
 
 # The hub's configs of these names, so that random weights need no hub.
+CONFIG = "GPT2Config"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "openai-community/gpt2": {},
     "openai-community/gpt2-medium": {"n_embd": 1024, "n_layer": 24, "n_head": 16},
@@ -175,4 +176,4 @@ def _joined(left: Array, right: Array) -> Array:
 
 
 def _config(model: Model) -> Any:
-    return _pretrained.config(model, PRESETS, "GPT2Config")
+    return _pretrained.config(model, PRESETS, CONFIG)

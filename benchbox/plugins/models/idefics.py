@@ -34,6 +34,7 @@ _9B = {
     "perceiver_config": {"use_resampler": True, "qk_layer_norms_perceiver": True},
     "vision_config": {"embed_dim": 1280},
 }
+CONFIG = "IdeficsConfig"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "HuggingFaceM4/idefics-9b": _9B,
     "HuggingFaceM4/idefics-9b-instruct": _9B,
@@ -179,7 +180,7 @@ def _reader(module: Module, columns: int = 0) -> Module:
 
 def _config(model: Model) -> Any:
     """Raises StageError where attention over the image is asked for, and the text looks at none."""
-    config = _pretrained.config(model, PRESETS, "IdeficsConfig")
+    config = _pretrained.config(model, PRESETS, CONFIG)
     if model.attention and config.use_resampler:
         raise StageError(
             f"{model.name} keeps no attention over the image: its text looks at what a perceiver makes of "

@@ -48,6 +48,8 @@ class Config:
         return (self.image_size // self.patch_size) ** 2
 
 
+SETTINGS = tuple(field.name for field in fields(Config))
+
 # Touvron et al. 2020 (DeiT) for tiny and small, the paper for base.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "keras/vit-base-patch16-224": {},

@@ -25,6 +25,7 @@ save = _pretrained.save
 
 # The hub's configs of these names, so that random weights need no hub.
 _LARGE = {"encoder_layers": 24, "decoder_layers": 24, "encoder_ffn_dim": 8192, "decoder_ffn_dim": 8192}
+CONFIG = "M2M100Config"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "facebook/m2m100_418M": {},
     "facebook/m2m100_1.2B": _LARGE,
@@ -63,4 +64,4 @@ def _sizes(model: Model) -> _seq2seq.Sizes:
 
 
 def _config(model: Model) -> Any:
-    return _pretrained.config(model, PRESETS, "M2M100Config")
+    return _pretrained.config(model, PRESETS, CONFIG)

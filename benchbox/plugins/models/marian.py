@@ -38,6 +38,7 @@ _VOCABULARIES = {
     "Helsinki-NLP/opus-mt-en-fr": 59514,
     "Helsinki-NLP/opus-mt-en-es": 65001,
 }
+CONFIG = "MarianConfig"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     name: {**_BASE, "vocab_size": size, "pad_token_id": size - 1, "decoder_start_token_id": size - 1}
     for name, size in _VOCABULARIES.items()
@@ -75,4 +76,4 @@ def _sizes(model: Model) -> _seq2seq.Sizes:
 
 
 def _config(model: Model) -> Any:
-    return _pretrained.config(model, PRESETS, "MarianConfig")
+    return _pretrained.config(model, PRESETS, CONFIG)

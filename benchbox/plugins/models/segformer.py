@@ -22,6 +22,7 @@ TASKS: Mapping[str, Mapping[str, int]] = {"semantic-segmentation": {"image_size"
 _B0 = {"num_labels": 150}
 _WIDE = {"hidden_sizes": [64, 128, 320, 512], "decoder_hidden_size": 768}
 _B5 = {**_WIDE, "depths": [3, 6, 40, 3]}
+CONFIG = "SegformerConfig"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "nvidia/segformer-b0-finetuned-ade-512-512": _B0,
     "nvidia/segformer-b2-finetuned-ade-512-512": {**_B0, **_WIDE, "depths": [3, 4, 6, 3]},
@@ -71,4 +72,4 @@ def metrics(model: Model, evidence: Evidence) -> Mapping[str, float]:  # noqa: A
 
 
 def _config(model: Model) -> Any:
-    return _pretrained.config(model, PRESETS, "SegformerConfig")
+    return _pretrained.config(model, PRESETS, CONFIG)

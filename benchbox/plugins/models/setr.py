@@ -33,6 +33,8 @@ TASKS: Mapping[str, Mapping[str, int]] = {
 # The paper's T-Base and T-Large, with the crops that it trains on: 19 classes of Cityscapes, 150 of ADE20K.
 _BASE = {"num_labels": 19, "image_size": 768, "patch_size": 16}
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+CONFIG = "ViTConfig"
+SETTINGS = ("decoder_channels",)
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "setr-base-cityscapes": _BASE,
     "setr-large-cityscapes": {**_BASE, **_LARGE},
@@ -93,7 +95,7 @@ def metrics(model: Model, evidence: Evidence) -> Mapping[str, float]:  # noqa: A
 
 def _config(model: Model) -> Any:
     """ViT's own config; `decoder_channels` in it are those of the head."""
-    return _pretrained.config(model, PRESETS, "ViTConfig")
+    return _pretrained.config(model, PRESETS, CONFIG)
 
 
 @cache

@@ -20,6 +20,7 @@ TASKS: Mapping[str, Mapping[str, int]] = {"image-classification": {"image_size":
 _TINY = {"num_labels": 1000, "image_size": 224, "window_size": 7}
 _SMALL = {**_TINY, "depths": [2, 2, 18, 2]}
 _BASE = {**_SMALL, "embed_dim": 128, "num_heads": [4, 8, 16, 32]}
+CONFIG = "SwinConfig"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "microsoft/swin-tiny-patch4-window7-224": _TINY,
     "microsoft/swin-small-patch4-window7-224": _SMALL,
@@ -76,4 +77,4 @@ def label_ids(model: Model, names: Sequence[str]) -> Mapping[str, int]:
 
 
 def _config(model: Model) -> Any:
-    return _pretrained.config(model, PRESETS, "SwinConfig")
+    return _pretrained.config(model, PRESETS, CONFIG)

@@ -27,6 +27,7 @@ save = _pretrained.save
 _BASE: Mapping[str, Any] = {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
 _LARGE: Mapping[str, Any] = {"d_model": 1024, "d_ff": 4096, "num_layers": 24, "num_heads": 16}
 _FLAN: Mapping[str, Any] = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+CONFIG = "T5Config"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     name: {"decoder_start_token_id": 0, **changes}
     for name, changes in {
@@ -74,4 +75,4 @@ def _sizes(model: Model) -> _seq2seq.Sizes:
 
 
 def _config(model: Model) -> Any:
-    return _pretrained.config(model, PRESETS, "T5Config")
+    return _pretrained.config(model, PRESETS, CONFIG)

@@ -24,6 +24,7 @@ _BASE = {"num_labels": 1000, "image_size": 224, "patch_size": 16}
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 _SMALL = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
 _TINY = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
+CONFIG = "ViTConfig"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "google/vit-base-patch16-224": _BASE,
     "google/vit-base-patch32-384": {**_BASE, "image_size": 384, "patch_size": 32},
@@ -97,4 +98,4 @@ def label_ids(model: Model, names: Sequence[str]) -> Mapping[str, int]:
 
 
 def _config(model: Model) -> Any:
-    return _pretrained.config(model, PRESETS, "ViTConfig")
+    return _pretrained.config(model, PRESETS, CONFIG)
