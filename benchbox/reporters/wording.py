@@ -90,7 +90,27 @@ class Group:
 
     @property
     def conclusion(self) -> str:
-        """Which artifact to ship, by how much it is faster, what it needs and how well it agrees."""
+        """Which artifact to ship, by how much it is faster, what it needs and how well it agrees.
+
+        What would be faster and does not agree is named beside it, with the reason: the gate may be wrong.
+        """
+        return f"{self._recommended}{self._left_out}"
+
+    @property
+    def _left_out(self) -> str:
+        best_ms = min((self.rows[number]["p50_ms"] for number in self.best), default=float("inf"))
+        faster = [
+            f"{label} ({row['reason']})"
+            for row, label in zip(self.rows, self.labels, strict=True)
+            if row["outcome"] == "mismatch" and row["p50_ms"] is not None and row["p50_ms"] < best_ms
+        ]
+        if not faster:
+            return ""
+        more = f", and {len(faster) - _NAMED:,} more" if len(faster) > _NAMED else ""
+        return f" Faster, and left out because it does not agree: {', '.join(faster[:_NAMED])}{more}."
+
+    @property
+    def _recommended(self) -> str:
         if not self.best:
             return "No case that agrees with the reference was timed."
         if len(self.best) > 1:

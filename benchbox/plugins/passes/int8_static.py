@@ -22,7 +22,7 @@ tensor, MatMul and Gemm.
     calibration (weights per channel)          cos       seconds for 8 samples
     minmax                                     0.99937   6
     percentile 99.9                            0.99887   6
-    percentile 99.99 (the default)             0.99942   6
+    percentile 99.99                           0.99942   6
     percentile 99.999                          0.99939   6
       (these with 2048 bins; 99.99 with 1024, the default, over 16 samples: 0.99930)
     entropy, 128 / 512 / 1024 bins             0.99930 / 0.99927 / 0.99937   3 / 8 / 14
@@ -35,9 +35,29 @@ tensor, MatMul and Gemm.
 
     AMD Zen 3 (AVX2, no VNNI): 1.41 to 1.55 and 0.997, MatMul only; all op types 1.1 to 1.5 and 0.90 to 0.94.
 
-So what makes static quantization fail parity is quantizing what is not a product with a weight; percentiles
-cost nothing and withstand outliers, which random weights lack and trained ones have. Without VNNI the kernel
-saturates, and weights stay within 104 (see int8_dynamic.py).
+What holds on random weights need not hold on trained ones, whose few large activations carry the meaning.
+On a CPU with AVX2 and no VNNI, weights as it suggests them; worst cosine, and what the task says, of
+samples that were not calibrated on: the sentence encoder all-MiniLM-L6-v2 (trained; 200 passages,
+embeddings pooled over valid tokens; same nearest neighbour), digits (trained ViT; 200 pictures; top-1),
+ViT-base (random; 24 photographs):
+
+    calibration, samples, bins        MiniLM  neighbour   digits   top-1    ViT-base
+    percentile 99.99, 8, 1024         0.882   90.5 %      0.9989   99.5 %   0.99905
+    percentile 99.999, 8, 1024        0.984   94.0 %      0.9986   99.5 %   0.99898
+    percentile 99.999, 32, 8192       0.986   92.0 %      0.9993   100 %    0.99893
+    percentile 99.9999, 16, 8192      0.989   91.5 %      0.9997   100 %    0.99904
+    entropy, 8, 1024                  0.928   93.5 %      0.9991   99.5 %   0.99881
+    minmax, 8                         0.987   87.5 %      0.9991   99.5 %   0.99881
+    minmax, 16 (the default)          0.987   94.5 %      0.9997   100 %    0.99888
+    minmax, 32                        0.987   92.5 %      0.9993   100 %    0.99876
+    minmax, 64                        0.988   94.0 %      0.9995   100 %    0.99878
+    minmax, 32, symmetric             0.970   94.5 %      0.9990   99.5 %   0.99842
+    int8_dynamic, for comparison      0.989   96.0 %      0.9993   99.5 %   0.99887
+
+The standard error of a share of 94 % of 200 is 1.7 %. So minmax is the default: to cut one value of
+10,000 ruins the trained encoder. Percentiles are the option to try where single outliers are noise, as
+those that were planted above. What else makes static quantization fail parity is quantizing what is not a
+product with a weight. Without VNNI the kernel saturates, and weights stay within 104 (see int8_dynamic.py).
 """
 
 from __future__ import annotations
@@ -83,10 +103,10 @@ class Options(_quantize.WeightOptions):
     """
 
     format: Literal["QDQ", "QOperator"] = "QDQ"
-    calibration: Literal["minmax", "entropy", "percentile"] = "percentile"
-    samples: int = 8
+    calibration: Literal["minmax", "entropy", "percentile"] = "minmax"
+    samples: int = 16
     batch: int = 1
-    percentile: float = 99.99
+    percentile: float = 99.999
     histogram_bins: int = 1024
     activation_type: _quantize.IntType | None = None
     activation_symmetric: bool = False
