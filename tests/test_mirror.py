@@ -22,6 +22,7 @@ FOLDERS = {
 }
 # Files without a file of that name in their room, and why.
 TOGETHER = {
+    "suite/test_settings.py": "`config` of every family, which models.py holds against its architecture",
     "cli/test_startup.py": "what the commands load and start, whichever files they are in",
     "measure/test_guarantees.py": "what stopping and statistics promise together, on a simulated machine",
     "plugins/datasets/test_datasets.py": "what is true of every dataset, and three that are small",
