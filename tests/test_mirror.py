@@ -30,7 +30,7 @@ TOGETHER = {
     "plugins/models/test_every_family.py": "what is true of every family",
     "plugins/test_loader.py": "__init__.py, which is the loader",
     "reporters/test_formats.py": "formats/, whose files are short and say the same in three ways",
-    "results/test_old_runs.py": "a results folder of an older benchbox, through reports and comparison to --resume",
+    "results/test_old_runs.py": "a results folder of an older benchbox, from reports to --resume",
     "runner/test_disk.py": "a run whose disk is full, across the room",
     "runner/test_faults.py": "a run whose children die, across the room",
 }

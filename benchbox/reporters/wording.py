@@ -100,7 +100,7 @@ class Group:
     def _left_out(self) -> str:
         best_ms = min((self.rows[number]["p50_ms"] for number in self.best), default=float("inf"))
         faster = [
-            f"{label} ({row['reason']})"
+            f"{label} ({row['reason']})" if row["reason"] else label
             for row, label in zip(self.rows, self.labels, strict=True)
             if row["outcome"] == "mismatch" and row["p50_ms"] is not None and row["p50_ms"] < best_ms
         ]

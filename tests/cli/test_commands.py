@@ -411,7 +411,8 @@ onnxruntime CPU                      115.9-118.4 0.09 (0.09-0.09)
 onnx                      skipped
 onnxruntime CUDA
 torch · pytorch cpu is the fastest that agrees with the reference: 1,254 (1,251
-to 1,257) ms; worst cosine 1.00000.
+to 1,257) ms; worst cosine 1.00000. Faster, and left out because it does not
+agree: onnx · onnxruntime CPU.
 
 vit-tiny (random weights), batch=8 image_size=32
 path, runtime             outcome         p50 ms  time / baseline    MiB  cosine

@@ -82,8 +82,8 @@ def test_anchor_and_alias_repeat_a_value():
     [
         ("models.0.weights=pretrained", lambda c: c.model.weights, "pretrained"),
         ("models.weights=pretrained", lambda c: c.model.weights, "pretrained"),
-        ("models.0.config={hidden_size: 64}", lambda c: c.model.config, {"hidden_size": 64}),
-        ("models.0.config.hidden_size=64", lambda c: c.model.config, {"hidden_size": 64}),
+        ("models.0.config={hidden_size: 96}", lambda c: c.model.config, {"hidden_size": 96}),
+        ("models.0.config.hidden_size=96", lambda c: c.model.config, {"hidden_size": 96}),
         ("inputs.batch=3", lambda c: c.shape["batch"], 3),
         ("inputs.batch=[3]", lambda c: c.shape["batch"], 3),
         ("inputs.batch.0=3", lambda c: c.shape["batch"], 3),
