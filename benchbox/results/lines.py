@@ -247,7 +247,7 @@ def _bounded(hint: Any, owner: Any, name: str) -> Any:
     return hint if generic is None else generic[tuple(_bounded(part, owner, name) for part in inner)]
 
 
-def _require_sense(record: Any) -> None:
+def _require_sense(record: Record) -> None:
     """Raises ValueError for what each field could be, and the record as a whole cannot."""
     parity = record.parity
     if record.outcome == "ok" and parity is not None and not parity.passed:
