@@ -104,16 +104,16 @@ def test_a_home_at_the_root_is_a_part_of_many_paths(monkeypatch: pytest.MonkeyPa
 def test_options_that_lie_at_home_are_written_without_it_however_deep(home: Path) -> None:
     """They need not be there: a runtime may make them."""
     cached = f"""
-models: {{family: vit, source: google/vit-base-patch16-224, config: {{labels: {home}/labels.json}}}}
+models: {{family: vit, source: google/vit-base-patch16-224, config: {{name_or_path: {home}/labels.json}}}}
 paths: [onnx]
 backends: [{{onnxruntime: {{provider_options: {{CPUExecutionProvider: {{cache: {home}/cache}}}}}}}}]
 inputs: {{dataset: sample_images}}
 """
     case = parse_suite(cached, "s.yaml").cases[0]
-    assert case.model.config == {"labels": "~/labels.json"}
+    assert case.model.config == {"name_or_path": "~/labels.json"}
     assert case.backend.provider_options == {"CPUExecutionProvider": {"cache": "~/cache"}}
     here = case.located_from(Path("/suites"))
-    assert here.model.config == {"labels": f"{home}/labels.json"}
+    assert here.model.config == {"name_or_path": f"{home}/labels.json"}
     assert here.backend.provider_options == {"CPUExecutionProvider": {"cache": f"{home}/cache"}}
 
 

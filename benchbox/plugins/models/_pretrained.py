@@ -21,8 +21,9 @@ LAYOUT: Mapping[str, Any] = {"input_data_format": "channels_last"}
 channels."""
 
 
-# What a config keeps in another form than a suite can write: numbers as keys, types of torch.
-_SPELT_OTHERWISE = frozenset({"id2label", "label2id", "dtype", "torch_dtype"})
+# What a config keeps in another form than a suite can write: numbers as keys, types of torch; T5 always ties
+# its embeddings, and takes the word for whether the decoder's outputs are scaled.
+_SPELT_OTHERWISE = frozenset({"id2label", "label2id", "dtype", "torch_dtype", "tie_word_embeddings"})
 
 
 def quiet() -> None:
