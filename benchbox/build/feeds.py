@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from typing import Any
 
 from benchbox import plugins
 from benchbox.errors import StageError
+from benchbox.numerics import padding
 from benchbox.plugins import hub
 from benchbox.plugins.contract import Module, Sample, Split
 from benchbox.schema.asked import Case, Model, digest
@@ -85,7 +86,8 @@ def stream(case: Case, split: Split, shapes: Sequence[Shape]) -> Iterator[_Batch
     ids = _label_ids(case, _classes(case)) if split == "parity" else {}  # elsewhere nobody reads labels
     for shape in shapes:
         taken = list(islice(samples, shape["batch"]))
-        yield _Batch(_feeds(case, taken, shape), _labels(taken, ids), tuple(map(_told_by, taken)))
+        feeds = _feeds(case, taken, shape, padded=split == "parity")
+        yield _Batch(feeds, _labels(taken, ids), tuple(map(_told_by, taken)))
 
 
 def _told_by(sample: Sample) -> str:
@@ -103,14 +105,29 @@ def sample_notes(told: Sequence[str]) -> list[str]:
     return [f"of the {len(told)} samples {distinct} {verb} distinct: the dataset holds no more"]
 
 
-def _feeds(case: Case, samples: Sequence[Sample], shape: Shape) -> Feeds:
+def _feeds(case: Case, samples: Sequence[Sample], shape: Shape, *, padded: bool) -> Feeds:
+    """What the family makes of the samples; `padded`: with padding in a batch of several texts."""
     family = plugins.family_of(case.model)
+    signature = family.signature(case.model, shape)
     feeds = family.feeds(case.model, samples, shape)
+    if padded and len(samples) > 1 and padding.has_padding(signature, feeds) is False:
+        shorter = _first_cut(samples, min(feeds[i.name].shape[-1] for i in signature.inputs if i.is_mask))
+        feeds = family.feeds(case.model, shorter, shape)
     if family.derive is not None:
         feeds = family.derive(case.model, loaded_module(Frozen(case.model)), feeds, shape)
-    for spec in family.signature(case.model, shape).inputs:
+    for spec in signature.inputs:
         _require_shape(case.model, spec, feeds[spec.name].shape, shape)
     return feeds
+
+
+def _first_cut(samples: Sequence[Sample], length: int) -> Sequence[Sample]:
+    """The samples, the text of the first one so short that padding follows it: a graph that ignores its mask
+    agrees wherever every text fills the length. One with a label stays, for whole texts have labels."""
+    first = samples[0]
+    if first.text is None or first.label is not None or first.label_name is not None:
+        return samples
+    words = first.text.split()[: max(1, length // 3)]  # of about a token and a half each
+    return [replace(first, text=" ".join(words)), *samples[1:]]
 
 
 def _require_shape(model: Model, spec: TensorSpec, seen: Sequence[int], shape: Shape) -> None:

@@ -156,7 +156,7 @@ class Worker:
 
     def _compare(self, shapes: list[Mapping[str, int]]) -> Compared:
         family = plugins.family_of(self._case.model)
-        by_shape: dict[str, tuple[Mapping[str, int], list[tuple[Outputs, Outputs]]]] = {}
+        by_shape: dict[str, tuple[Mapping[str, int], list[tuple[Stored, Outputs]]]] = {}
         shares: dict[str, list[tuple[float, int]]] = {}
         reasons: list[str] = []
         maps: tuple[Attention, ...] = ()
@@ -169,8 +169,11 @@ class Worker:
                 continue
             if self._case.model.attention:
                 maps = maps or attention.kept_maps(stored.feeds, stored.outputs, candidate)
-            by_shape.setdefault(str(shape), (shape, []))[1].append((stored.outputs, candidate))
-            if all(parity.is_finite(output) for output in candidate.values()):  # else a metric means nothing
+            by_shape.setdefault(str(shape), (shape, []))[1].append((stored, candidate))
+            finite = (
+                parity.is_finite(output, stored.positions.get(name)) for name, output in candidate.items()
+            )
+            if all(finite):  # else a metric means nothing
                 found = family.metrics(self._case.model, self._evidence(stored, candidate))
                 for name, value in found.items():
                     shares.setdefault(name, []).append((value, shape["batch"]))
@@ -216,21 +219,23 @@ class Compared:
 
 @dataclass(frozen=True)
 class Stored:
-    """One batch of the reference, as the builder stored it."""
+    """One batch of the reference, as the builder stored it; `positions` says of an output with padding where there
+    is none."""
 
     feeds: Feeds
     outputs: Outputs
     rolled: Outputs
+    positions: Mapping[str, Array]
     labels: Array | None
 
     @classmethod
     def read(cls, path: Path) -> Stored:
         """The arrays of a `parity-<i>.npz`, told apart by what their names begin with."""
         stored = arrays.load(path)
-        feeds, outputs, rolled = (
-            arrays.without_prefix(prefix, stored) for prefix in ("in:", "out:", "roll:")
+        feeds, outputs, rolled, read = (
+            arrays.without_prefix(prefix, stored) for prefix in ("in:", "out:", "roll:", "read:")
         )
-        return cls(feeds, outputs, rolled, stored.get("labels"))
+        return cls(feeds, outputs, rolled, read, stored.get("labels"))
 
 
 def _mean(of_batches: Sequence[tuple[float, int]]) -> float:
@@ -258,12 +263,23 @@ def _wrong_shapes(reference: Outputs, candidate: Outputs) -> list[str]:
 
 
 def _outputs(
-    shape: Mapping[str, int], pairs: list[tuple[Outputs, Outputs]], *, but: str | None
+    shape: Mapping[str, int], pairs: list[tuple[Stored, Outputs]], *, but: str | None
 ) -> Iterator[OutputParity]:
     """One comparison an output but the one named, over all feeds of this shape together."""
     import numpy as np
 
-    for name in (n for n in pairs[0][0] if n != but):
-        reference = np.concatenate([np.atleast_1d(r[name]) for r, _ in pairs])
+    for name in (n for n in pairs[0][0].outputs if n != but):
+        reference = np.concatenate([np.atleast_1d(stored.outputs[name]) for stored, _ in pairs])
         candidate = np.concatenate([np.atleast_1d(c[name]) for _, c in pairs])
-        yield parity.compare(name, shape, reference, candidate)
+        yield parity.compare(name, shape, reference, candidate, _read(name, [stored for stored, _ in pairs]))
+
+
+def _read(name: str, batches: Sequence[Stored]) -> Array | None:
+    """Where an output is read, over all batches; None: everywhere."""
+    import numpy as np
+
+    if not any(name in stored.positions for stored in batches):
+        return None
+    return np.concatenate(
+        [np.broadcast_to(s.positions.get(name, np.True_), s.outputs[name].shape) for s in batches]
+    )

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from benchbox.schema.asked import Precision, Tolerance
-from benchbox.schema.seen import OutputParity, Parity, less_is_better
+from benchbox.schema.seen import OutputParity, Padding, Parity, less_is_better
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -40,40 +40,74 @@ class Criteria:
     samples: int
 
 
-def compare(name: str, shape: Mapping[str, int], reference: Array, candidate: Array) -> OutputParity:
+def compare(
+    name: str, shape: Mapping[str, int], reference: Array, candidate: Array, read: Array | None = None
+) -> OutputParity:
     """How `candidate` differs from `reference`; both (batch, ...) and of the same shape.
 
-    Errors are over the elements where both are finite; an infinity that both have is agreement. SQNR is
-    10 log10(sum ref^2 / sum (cand - ref)^2) in dB.
+    `read` is true where somebody reads them (padding.py), None: everywhere; what is not read is looked at by
+    itself. Errors are over the elements where both are finite; an infinity that both have is agreement. SQNR
+    is 10 log10(sum ref^2 / sum (cand - ref)^2) in dB.
     """
     import numpy as np
 
     ref, cand = reference.astype(np.float64), candidate.astype(np.float64)
-    nan_count = int(np.isnan(cand).sum())
-    inf_count = int((np.isinf(cand) & (cand != ref)).sum())
-    finite = np.isfinite(ref) & np.isfinite(cand)
+    if read is None:
+        return _compared(name, shape, ref, cand, np.ones(ref.shape, bool))
+    read = np.broadcast_to(read, ref.shape)
+    found = _compared(name, shape, ref, cand, read)
+    return (
+        found
+        if read.all()
+        else replace(found, padding=_padding(_compared(name, shape, ref, cand, ~read), read))
+    )
+
+
+def _compared(name: str, shape: Mapping[str, int], ref: Array, cand: Array, where: Array) -> OutputParity:
+    """The comparison of the elements that `where` has."""
+    import numpy as np
+
+    nan_count = int((np.isnan(cand) & where).sum())
+    inf_count = int((np.isinf(cand) & (cand != ref) & where).sum())
+    finite = np.isfinite(ref) & np.isfinite(cand) & where
     both = finite.any()
     error = np.abs(cand[finite] - ref[finite])
-    none = None if ref.size else 0.0  # an output without elements has no errors
+    none = None if where.any() else 0.0  # an output without elements has no errors
+    told = both and not (nan_count or inf_count)
+    rows = _rows(ref, cand, finite) if told else None
     return OutputParity(
         output=name,
         shape=dict(shape),
         max_abs_error=float(error.max()) if both else none,
         mean_abs_error=float(error.mean()) if both else none,
         max_rel_error=_relative(error, np.abs(ref[finite])) if both else None,
-        cosine=_worst_cosine(ref, cand) if not (nan_count or inf_count) else None,
+        cosine=None if rows is None else _worst_cosine(*rows),
         sqnr_db=_sqnr_db(ref[finite], error) if both else None,
         nan_count=nan_count,
         inf_count=inf_count,
-        scale=_scale(ref[finite]),
+        scale=scale(ref[finite]),
+        rel_l2_error=none if rows is None else _worst_l2_error(*rows),
     )
 
 
-def is_finite(array: Array) -> bool:
-    """Whether all its values are numbers; of what is no float, they are."""
+def _padding(found: OutputParity, read: Array) -> Padding:
+    return Padding(
+        share=1 - float(read.mean()),
+        max_abs_error=found.max_abs_error,
+        cosine=found.cosine,
+        sqnr_db=found.sqnr_db,
+        nan_count=found.nan_count,
+        inf_count=found.inf_count,
+    )
+
+
+def is_finite(array: Array, read: Array | None = None) -> bool:
+    """Whether all its values that are read are numbers; of what is no float, they are."""
     import numpy as np
 
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+    if array.dtype.kind != "f":
+        return True
+    return bool((np.isfinite(array) if read is None else np.isfinite(array) | ~read).all())
 
 
 def shape_mismatch(name: str, reference: Array, candidate: Array) -> str:
@@ -167,7 +201,8 @@ def _relative(error: Array, magnitude: Array) -> float | None:
     return float((error / np.maximum(magnitude, RELATIVE_FLOOR * largest)).max())
 
 
-def _scale(values: Array) -> float:
+def scale(values: Array) -> float:
+    """How large values are, at least 1."""
     import numpy as np
 
     magnitude = np.abs(values)
@@ -175,23 +210,35 @@ def _scale(values: Array) -> float:
     return max(1.0, float(np.percentile(magnitude, SCALE_PERCENTILE))) if magnitude.size else 1.0
 
 
-def _worst_cosine(reference: Array, candidate: Array) -> float | None:
-    """The least cosine over samples (rows), over the elements where both are finite.
-
-    Rows that are zero in both have none, and are left out; None where only the reference is zero. Equal rows
-    have 1, which their quotient misses by the rounding of its norms.
-    """
+def _rows(reference: Array, candidate: Array, where: Array) -> tuple[Array, Array] | None:
+    """Both with a row a sample, zero outside `where`; without the rows that are zero in both. None where no
+    row is left, or the reference alone is zero in one."""
     import numpy as np
 
     rows = len(reference) if reference.ndim else 1
-    ref, cand = reference.reshape(rows, -1), candidate.reshape(rows, -1)
-    finite = np.isfinite(ref) & np.isfinite(cand)
-    ref, cand = np.where(finite, ref, 0.0), np.where(finite, cand, 0.0)
+    ref, cand = (np.where(where, array, 0.0).reshape(rows, -1) for array in (reference, candidate))
     told = ref.any(axis=1) | cand.any(axis=1)
     ref, cand = ref[told], cand[told]
+    return (ref, cand) if len(ref) and ref.any(axis=1).all() else None
+
+
+def _worst_l2_error(ref: Array, cand: Array) -> float | None:
+    """The largest length of a row's difference over that of the reference's row; None beyond all floats."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        worst = float((np.linalg.norm(cand - ref, axis=1) / np.linalg.norm(ref, axis=1)).max())
+    return worst if math.isfinite(worst) else None
+
+
+def _worst_cosine(ref: Array, cand: Array) -> float:
+    """The least cosine over samples (rows).
+
+    Equal rows have 1, which their quotient misses by the rounding of its norms.
+    """
+    import numpy as np
+
     norms = np.linalg.norm(ref, axis=1) * np.linalg.norm(cand, axis=1)
-    if not len(ref) or not ref.any(axis=1).all():
-        return None
     dots = np.einsum("ij,ij->i", ref, cand)
     cosines = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
     return float(min(1.0, np.where((ref == cand).all(axis=1), 1.0, cosines).min()))

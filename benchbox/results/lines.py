@@ -41,9 +41,11 @@ _DURATIONS = frozenset({"latencies_ns", "first_ns"})
 _ROUNDING = 1e-6
 _POSSIBLE: Mapping[str, tuple[float, float]] = {
     "cosine": (-1 - _ROUNDING, 1 + _ROUNDING),
+    "share": (0, 1),
     **dict.fromkeys(
         (
-            "max_abs_error", "mean_abs_error", "max_rel_error", "gradient_error", "noise_floor", "scale",
+            "max_abs_error", "mean_abs_error", "max_rel_error", "rel_l2_error", "gradient_error",
+            "noise_floor", "scale",
             "atol", "build_seconds", "load_seconds", "steal_seconds", "others_cpu_seconds", "cpu_mhz",
             "gpu_mhz",
             "nan_count", "inf_count", "samples", "size_bytes", "idle_bytes", "loaded_bytes", "peak_bytes",

@@ -35,12 +35,31 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class OutputParity:
-    """How one output at one shape differs from the reference. None: not a number, so not known.
+class Padding:
+    """How an output differs behind an attention mask, where nobody reads it: shown, never judged.
 
-    `cosine` is that of the worst sample; `sqnr_db` is None where there is no error at all and where
-    values are not finite. `nan_count` and `inf_count` count what the candidate has and the reference
+    `share` is that of such positions; the others are as in `OutputParity`.
+    """
+
+    share: float
+    max_abs_error: float | None
+    cosine: float | None
+    sqnr_db: float | None
+    nan_count: int = 0
+    inf_count: int = 0
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """How one output at one shape differs from the reference, where it is read. None: not a number, so not
+    known.
+
+    `cosine` is that of the worst sample, and so is `rel_l2_error`, the length of the difference over that of
+    the reference: of two logits the cosine says little. `sqnr_db` is None where there is no error at all and
+    where values are not finite. `nan_count` and `inf_count` count what the candidate has and the reference
     has not. `scale` is how large the reference's values are, at least 1: an absolute bound is relative to it.
+    `padding` is what lies behind an attention mask, None where nothing does; records of old have it among the
+    rest.
     """
 
     output: str
@@ -53,6 +72,8 @@ class OutputParity:
     nan_count: int = 0
     inf_count: int = 0
     scale: float = 1.0
+    rel_l2_error: float | None = None
+    padding: Padding | None = None
 
 
 @dataclass(frozen=True)

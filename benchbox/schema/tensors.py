@@ -24,16 +24,29 @@ Forward = Callable[["Feeds"], "Outputs"]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A graph input or output: `axes` holds a size, or the name of a dynamic axis, for each axis."""
+    """A graph input or output: `axes` holds a size, or the name of a dynamic axis, for each axis.
+
+    `mask` says of an input whether it is an attention mask: of the axes batch and length, 0 where there is
+    padding. What outputs hold there is nobody's answer, in each output that has these two axes. None: it is
+    one if it is called as transformers calls them, and has such axes.
+    """
 
     name: str
     dtype: str
     axes: tuple[int | str, ...]
+    mask: bool | None = None
 
     @property
     def dynamic(self) -> dict[int, str]:
         """The dynamic axes by position, as `torch.onnx.export` wants them."""
         return {index: axis for index, axis in enumerate(self.axes) if isinstance(axis, str)}
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether its zeros are padding: those of GPT-2's `attention_mask` and T5's `encoder_attention_mask`
+        are; of IDEFICS' `image_attention_mask`, with three axes, they say which tokens see the image."""
+        named = self.name.endswith("attention_mask") and self.dtype.startswith(("int", "uint", "bool"))
+        return len(self.axes) == 2 and (named if self.mask is None else self.mask)
 
 
 def axis_parts(axis: int | str) -> tuple[str, ...]:
