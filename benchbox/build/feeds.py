@@ -105,7 +105,7 @@ def sample_notes(told: Sequence[str]) -> list[str]:
     return [f"of the {len(told)} samples {distinct} {verb} distinct: the dataset holds no more"]
 
 
-def _feeds(case: Case, samples: Sequence[Sample], shape: Shape, *, padded: bool) -> Feeds:
+def _feeds(case: Case, samples: Sequence[Sample], shape: Shape, *, padded: bool = False) -> Feeds:
     """What the family makes of the samples; `padded`: with padding in a batch of several texts."""
     family = plugins.family_of(case.model)
     signature = family.signature(case.model, shape)

@@ -219,8 +219,8 @@ class Compared:
 
 @dataclass(frozen=True)
 class Stored:
-    """One batch of the reference, as the builder stored it; `positions` says of an output with padding where there
-    is none."""
+    """One batch of the reference, as the builder stored it; `positions` are those that are read, of outputs
+    with padding."""
 
     feeds: Feeds
     outputs: Outputs

@@ -124,9 +124,12 @@ def error(value: float | None) -> str:
 
 
 def metric(name: str) -> Callable[[float | None], str]:
-    """How a task's metric reads: an error, a loss or a perplexity as a number, others as a share."""
+    """How a task's metric reads: an error, a loss or a perplexity as a number, a cosine as one, others as a
+    share."""
     if name.endswith("_error"):
         return error
+    if name.endswith("_cosine"):
+        return cosine
     return plain_number if less_is_better(name) else agreement
 
 

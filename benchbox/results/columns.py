@@ -130,13 +130,14 @@ _MEASURED = (
 )  # fmt: skip
 _ARTIFACT = ("artifact_size_mib", "artifact_sha256", "build_seconds", "opset", "commit")
 _PARITY = (
-    "max_abs_error", "mean_abs_error", "max_rel_error", "cosine", "sqnr_db", "nan_count",
-    "inf_count", "parity_samples", "parity_reasons", "noise_floor",
-    "notes",
+    "max_abs_error", "mean_abs_error", "max_rel_error", "rel_l2_error", "cosine", "sqnr_db", "nan_count",
+    "inf_count", "padding_share", "padding_max_abs_error", "padding_cosine", "parity_samples",
+    "parity_reasons", "noise_floor", "notes",
 )  # fmt: skip
 _NO_ARTIFACT = (None,) * len(_ARTIFACT)
-_NO_OUTPUTS: tuple[tuple[Any, ...], ...] = ((),) * 7
-_NO_PARITY = (*[None] * 8, "", None, "")
+_NO_OUTPUTS: tuple[tuple[Any, ...], ...] = ((),) * 8
+_NO_PADDING = (None,) * 3
+_NO_PARITY = (*[None] * 12, "", None, "")
 
 
 def _of_measurement(record: Record) -> Cells:
@@ -209,28 +210,50 @@ def _commits(found: Any) -> str | None:
 def _of_parity(parity: Parity) -> Cells:
     """As `_PARITY` names them: the worst over outputs and shapes."""
     taken = [
-        (o.max_abs_error, o.mean_abs_error, o.max_rel_error, o.cosine, o.sqnr_db, o.nan_count, o.inf_count)
+        (
+            o.max_abs_error, o.mean_abs_error, o.max_rel_error, o.rel_l2_error, o.cosine, o.sqnr_db,
+            o.nan_count, o.inf_count,
+        )
         for o in parity.outputs
-    ]
-    largest, mean, relative, cosines, ratios, nans, infs = zip(*taken, strict=True) if taken else _NO_OUTPUTS
+    ]  # fmt: skip
+    largest, mean, relative, lengths, cosines, ratios, nans, infs = (
+        zip(*taken, strict=True) if taken else _NO_OUTPUTS
+    )
     # An output without any error has no ratio to offer, nor an angle where it is zero in both.
     same = [
         o.cosine is None and o.max_abs_error == 0 and not (o.nan_count or o.inf_count) for o in parity.outputs
     ]
-    cosines = tuple([cosine for cosine, left_out in zip(cosines, same, strict=True) if not left_out])
+    cosines, lengths = (
+        tuple([value for value, left_out in zip(values, same, strict=True) if not left_out])
+        for values in (cosines, lengths)
+    )
     ratios = tuple([ratio for ratio, error in zip(ratios, largest, strict=True) if error != 0])
     return (
         _worst(largest, max),
         _worst(mean, max),
         _worst(relative, max),
+        _worst(lengths, max),
         _worst(cosines, min),
         _worst(ratios, min),
         min(_MOST, sum(nans)),
         min(_MOST, sum(infs)),
+        *_of_padding(parity),
         parity.samples,
         "; ".join(parity.reasons),
         parity.noise_floor if math.isfinite(parity.noise_floor) else None,
         "; ".join(parity.notes),
+    )
+
+
+def _of_padding(parity: Parity) -> Cells:
+    """The largest share that lies behind a mask, and the worst of what differs there."""
+    hidden = [output.padding for output in parity.outputs if output.padding is not None]
+    if not hidden:
+        return _NO_PADDING
+    return (
+        max([padding.share for padding in hidden]),
+        _worst(tuple([padding.max_abs_error for padding in hidden]), max),
+        _worst(tuple([padding.cosine for padding in hidden]), min),
     )
 
 

@@ -12,6 +12,7 @@ import cases
 from benchbox import plugins
 from benchbox.build.feeds import _feeds, calibration_feeds, no_calibration, parity_shapes, stream
 from benchbox.errors import StageError
+from benchbox.plugins.contract import Sample
 from benchbox.schema.asked import Dataset
 from benchbox.schema.tensors import Feeds, Signature, TensorSpec
 from families import Member, small
@@ -130,6 +131,37 @@ def test_an_input_is_as_long_as_its_axes_say_and_axes_without_a_size_are_of_any(
     with pytest.raises(StageError) as caught:
         _feeds(case, [], shape)
     assert caught.value.reason == f"the input x is {refused}"
+
+
+LONG = Dataset("sample_texts", {"min_sentences": 8})
+
+
+@pytest.mark.parametrize("name", ["bert-small", "gpt2-small", "t5-small-decoder", "idefics-small"])
+def test_where_every_text_fills_the_length_parity_has_a_shorter_one_and_timing_has_not(name: str) -> None:
+    """Else a graph that ignores its mask would agree. A text alone stays as it is."""
+    member = small(name)
+    data = LONG if member.dataset == "sample_texts" else Dataset(member.dataset)
+    shape = {**member.shape, **dict.fromkeys(("sequence_length", "encoder_length"), 8), "batch": 3}
+    shape = {size: value for size, value in shape.items() if size in member.shape}
+    case = cases.case("torch", model=member.model, dataset=data, shape=shape)
+    batches = list(stream(case, "parity", [shape, {**shape, "batch": 1}]))
+    (timed,) = stream(case, "timing", [shape])
+    (mask,) = (i.name for i in member.signature.inputs if i.name.endswith("attention_mask") and i.is_mask)
+    several, alone = (batch.feeds[mask].sum(axis=1).tolist() for batch in batches)
+    assert several[1:] == [8, 8]
+    assert 1 <= several[0] < 8
+    assert (alone, timed.feeds[mask].sum(axis=1).tolist()) == ([8], [8, 8, 8])
+
+
+def test_a_text_that_has_a_label_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = Sample(text="one two three four five six seven eight nine ten", label=1)
+    labelled = plugins.seen_as("datasets", {"samples": lambda *_, count, **__: iter([text] * count)})
+    monkeypatch.setattr(plugins, "dataset", lambda _word: labelled)
+    shape = {"batch": 2, "sequence_length": 8}
+    case = cases.case("torch", model=small("bert-small").model, dataset=Dataset("x"), shape=shape)
+    (batch,) = stream(case, "parity", [shape])
+    assert batch.feeds["attention_mask"].all()
+    assert batch.labels.tolist() == [1, 1]
 
 
 def test_random_weights_need_no_tokenizer_and_no_processor() -> None:

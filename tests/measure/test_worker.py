@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 
 import cases
+import families
 import places
 from benchbox import plugins
 from benchbox.errors import StageError, Unavailable
@@ -22,7 +24,7 @@ from benchbox.machine.child import Child, Limits
 from benchbox.measure.rounds import Ready
 from benchbox.measure.worker import Worker, _readings
 from benchbox.numerics import arrays
-from benchbox.schema.asked import DEFAULT_TOLERANCES, Case
+from benchbox.schema.asked import DEFAULT_TOLERANCES, Case, Dataset
 from benchbox.schema.seen import Block
 
 MIB = 2**20
@@ -205,12 +207,15 @@ class Answers:
         return next(self._outputs)
 
 
-def compared(folder: Path, family: Any, *pairs: tuple[Any, Any, Any]) -> Any:
-    """What a worker finds in batches of (reference, candidate, labels)."""
+def compared(
+    folder: Path, family: Any, *pairs: tuple[Any, Any, Any], read: Mapping[int, Any] = MappingProxyType({})
+) -> Any:
+    """What a worker finds in batches of (reference, candidate, labels); `read` says where some are read."""
     one = Worker()
     one._case, one._reference = cases.case("onnx"), folder
     for index, (reference, _, labels) in enumerate(pairs):
         known = {} if labels is None else {"labels": np.array(labels)}
+        known |= {"read:logits": read[index]} if index in read else {}
         np.savez(folder / f"parity-{index}.npz", **{"out:logits": np.array(reference, np.float32), **known})
     one._session = Answers(*({"logits": np.array(candidate, np.float32)} for _, candidate, _ in pairs))
     with pytest.MonkeyPatch.context() as patch:
@@ -253,6 +258,67 @@ def test_accuracy_is_over_the_samples_that_have_a_label(tmp_path: Path) -> None:
         tmp_path, plugins.seen_as("models", {"metrics": metrics}), (two, two, [1, 0]), (one, one, None)
     )
     assert found.metrics == {"accuracy": 1.0}
+
+
+@pytest.fixture(scope="module")
+def texts(ready: Callable[[Case], Ready]) -> Ready:
+    """A two-layer BERT, exported, its texts of other lengths."""
+    bert = families.small("bert-small-features").model
+    shape = {"batch": 1, "sequence_length": 16}
+    return ready(cases.case("onnx", model=bert, shape=shape, dataset=Dataset("sample_texts")))
+
+
+def tokens(stored: dict[str, Any], read: bool) -> Any:
+    """Which positions of the first file are read, or are not, beside its hidden states."""
+    mask = stored["in:attention_mask"].astype(bool)
+    assert (mask.any(), mask.all()) == (True, False)
+    return stored["out:last_hidden_state"], mask if read else ~mask
+
+
+def test_a_bert_whose_padding_is_noise_agrees_and_the_noise_is_shown(texts: Ready, tmp_path: Path) -> None:
+    def change(stored: dict[str, Any]) -> None:
+        states, padding = tokens(stored, read=False)
+        states[padding] = np.random.default_rng(0).standard_normal(states[padding].shape) * 100
+
+    found = verify_against(texts, tmp_path, change)
+    assert (found["passed"], found["reasons"]) == (True, [])
+    assert found["metrics"] == {"pooled_cosine": pytest.approx(1.0, abs=1e-9)}
+    states, pooled = found["outputs"][:2]
+    assert states["max_abs_error"] < 1e-5
+    assert states["padding"]["max_abs_error"] > 100
+    assert 0 < states["padding"]["share"] < 0.7
+    assert (pooled["output"], pooled["padding"]) == ("pooler_output", None)
+
+
+def test_a_bert_that_is_off_before_its_padding_does_not_agree(texts: Ready, tmp_path: Path) -> None:
+    """In one number of one token."""
+
+    def change(stored: dict[str, Any]) -> None:
+        states, read = tokens(stored, read=True)
+        row, at = np.argwhere(read)[-1]
+        states[row, at, 5] += 0.5
+
+    found = verify_against(texts, tmp_path, change)
+    assert found["passed"] is False
+    where = "last_hidden_state at batch=3 sequence_length=8: "
+    assert [reason.partition(" > ")[0] for reason in found["reasons"][:1]] == [f"{where}max abs error 0.5"]
+    assert found["metrics"]["pooled_cosine"] < 0.99999
+    assert found["outputs"][0]["padding"]["max_abs_error"] < 1e-5
+
+
+def test_nan_behind_the_mask_takes_no_metric_away(tmp_path: Path) -> None:
+    """One that a batch has in its padding, and another that has none."""
+
+    def metrics(_model: Any, evidence: Any) -> dict[str, float]:
+        return {"rows": float(len(evidence.candidate["logits"]))}
+
+    good, bad = [[1.0, 2.0]], [[1.0, float("nan")]]
+    read = np.array([[True, False]])
+    family = plugins.seen_as("models", {"metrics": metrics})
+    found = compared(tmp_path, family, (good, bad, None), (good, good, None), read={0: read})
+    assert found.metrics == {"rows": 1.0}
+    (output,) = found.outputs
+    assert (output.nan_count, output.padding.nan_count, output.padding.share) == (0, 1, 0.25)
 
 
 def test_an_output_that_is_missing_is_a_mismatch(made: Ready, tmp_path: Path) -> None:

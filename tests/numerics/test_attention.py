@@ -61,9 +61,10 @@ def test_without_the_output_nothing_is_kept() -> None:
 
 
 def test_attention_is_a_picture_and_not_judged() -> None:
-    from benchbox.measure.worker import _outputs
+    from benchbox.measure.worker import Stored, _outputs
 
-    pair = ({"logits": np.ones((1, 2)), "attention": np.ones((1, 2, 2))},) * 2
+    outputs = {"logits": np.ones((1, 2)), "attention": np.ones((1, 2, 2))}
+    pair = Stored({}, outputs, {}, {}, None), outputs
     assert [out.output for out in _outputs({"batch": 1}, [pair], but=attention.OUTPUT)] == ["logits"]
 
 

@@ -43,7 +43,72 @@ def test_errors_cosine_and_sqnr_of_a_candidate_that_is_a_little_off() -> None:
         cosine=pytest.approx((3 * 3.5 + 16) / (5 * math.hypot(3.5, 4)), abs=1e-12),
         sqnr_db=pytest.approx(16.020599913, abs=1e-9),
         scale=pytest.approx(4.95),
+        rel_l2_error=pytest.approx(0.2),  # 1 of 5 in the second row; 0.5 of 5 in the first
     )
+
+
+def test_two_logits_make_the_cosine_blind_and_not_the_length_of_the_error() -> None:
+    found = compare([[3, -3], [4, -4]], [[3, -3], [2, -2]])
+    assert (found.cosine, found.rel_l2_error) == (pytest.approx(1.0), 0.5)
+
+
+PADDED = np.array([[True, True, False], [True, False, False]])[..., None]
+TOKENS = np.arange(1, 13, dtype=np.float32).reshape(2, 3, 2)
+STRICT = Tolerance(atol=1e-4, cosine=0.99999, sqnr_db=80.0)
+
+
+def beside(changes: Any) -> OutputParity:
+    return parity.compare("tokens", SHAPE, TOKENS, TOKENS + np.asarray(changes, np.float32), PADDED)
+
+
+def test_noise_behind_the_mask_is_shown_and_not_judged() -> None:
+    noise = np.random.default_rng(0).standard_normal(TOKENS.shape) * 100 * ~PADDED
+    found = beside(noise)
+    assert (found.max_abs_error, found.cosine, found.sqnr_db, found.rel_l2_error) == (0.0, 1.0, None, 0.0)
+    assert judge(found, STRICT) == ()
+    assert found.padding is not None
+    assert (found.padding.share, found.padding.nan_count) == (0.5, 0)
+    assert found.padding.max_abs_error == pytest.approx(np.abs(noise).max(), rel=1e-6)
+    assert found.padding.cosine is not None
+    assert found.padding.cosine < 0.5
+
+
+def test_an_error_before_the_padding_is_judged_however_much_of_it_there_is() -> None:
+    off = np.zeros(TOKENS.shape)
+    off[1, 0, 1] = 0.5
+    found = beside(off)
+    assert found.max_abs_error == 0.5
+    assert found.mean_abs_error == pytest.approx(0.5 / 6)  # of six values that are read, not of twelve
+    assert found.scale == pytest.approx(7.95)  # of 1 to 4, 7 and 8: those behind the mask are up to 12
+    assert [reason.partition(":")[2].split()[:3] for reason in judge(found, STRICT)] == [
+        ["max", "abs", "error"],
+        ["cosine", "0.999553", "<"],
+        ["SQNR", "27.57", "dB"],
+    ]
+    assert found.padding is not None
+    assert (found.padding.max_abs_error, found.padding.cosine) == (0.0, 1.0)
+
+
+def test_nan_behind_the_mask_is_counted_there_and_nowhere_else() -> None:
+    found = beside(np.where(PADDED, 0.0, np.nan))
+    assert (found.nan_count, found.cosine) == (0, 1.0)
+    assert judge(found, STRICT) == ()
+    assert found.padding is not None
+    assert (found.padding.nan_count, found.padding.max_abs_error, found.padding.cosine) == (6, None, None)
+    assert judge(beside(np.where(PADDED, np.nan, 0.0)), STRICT)[0].endswith(": 6 NaN")
+
+
+def test_a_mask_of_ones_hides_nothing() -> None:
+    found = parity.compare("tokens", SHAPE, TOKENS, TOKENS, np.ones((2, 3, 1), bool))
+    assert found == parity.compare("tokens", SHAPE, TOKENS, TOKENS)
+    assert found.padding is None
+
+
+def test_an_output_is_finite_where_it_is_read() -> None:
+    values = np.where(PADDED, TOKENS, np.float32("nan"))
+    assert parity.is_finite(values, PADDED)
+    assert not parity.is_finite(values)
+    assert not parity.is_finite(values, ~PADDED)
 
 
 def test_the_cosine_is_that_of_the_worst_sample() -> None:

@@ -112,6 +112,21 @@ def test_a_perplexity_is_a_number_and_no_share(run, tmp_path) -> None:
         assert next(csv.DictReader(file))["perplexity_b"] == "24.7"
 
 
+def test_what_lies_behind_a_mask_stands_among_the_details(run) -> None:
+    """By itself, and only where there is some."""
+    (group, *_) = wording.groups(benchbox.load_results(run()))
+    row = dict(group.rows[0])
+    assert "behind the mask, not judged" not in dict(wording.details(row))
+    padded = {"padding_share": 0.2149, "padding_max_abs_error": 4.25, "padding_cosine": 0.96165}
+    said = dict(wording.details({**row, **padded, "rel_l2_error": 0.125}))
+    assert said["behind the mask, not judged"] == (
+        "up to 21 % of the positions, max abs error 4.2e+00, cosine 0.96165"
+    )
+    assert said["relative L2 error"] == "1.2e-01"
+    broken = {**row, **padded, "padding_max_abs_error": None, "padding_cosine": None}
+    assert dict(wording.details(broken))["behind the mask, not judged"] == "up to 21 % of the positions"
+
+
 def test_what_all_outputs_say_of_a_case_they_say_alike(run) -> None:
     """Heading, path, runtime, outcome, verdict, median, cosine; the page draws its conclusion as figures."""
     folder = run()
@@ -157,6 +172,7 @@ def test_a_comparison_says_of_a_case_what_the_run_says(run) -> None:
         (numbers.cosine(0.57), "0.57000"),
         (numbers.cosine(0.9999999), "0.99999"),
         (numbers.cosine(-0.25, narrow=True), "-0.2500"),
+        (numbers.metric("pooled_cosine")(0.98765499), "0.98765"),
         (numbers.growth(1.05), "+5.0 %"),
         (numbers.growth(2.1), "x2.1"),
         (numbers.growth(1e9), "x1,000 or more"),

@@ -16,7 +16,7 @@ from benchbox.reporters.write import write_reports
 from benchbox.results import runs as frame
 from benchbox.results import timings
 from benchbox.results.store import Results
-from benchbox.schema.seen import Block, OutputParity
+from benchbox.schema.seen import Block, OutputParity, Padding
 
 BASELINE, ONNX, INT8, STATIC, FP16, CUDA, DYNAMO, TORCH_8, ONNX_8 = range(9)
 
@@ -254,6 +254,21 @@ def test_an_output_that_is_zero_in_both_hides_no_cosine():
     parity = golden.RECORDS[ONNX].parity
     both = replace(parity, outputs=(*parity.outputs, zero))
     assert runs_of(replace(golden.RECORDS[ONNX], parity=both)).to_pandas()["cosine"].tolist() == [0.9999999]
+
+
+def test_what_lies_behind_a_mask_has_columns_of_its_own():
+    """The worst of each; the cosine is not known where a NaN is."""
+    parity = golden.RECORDS[ONNX].parity
+    hidden = (Padding(0.25, 3.0, 0.5, 1.0), Padding(0.5, 2.0, None, 1.0, nan_count=1))
+    outputs = tuple(
+        replace(output, rel_l2_error=0.125, padding=padding)
+        for output, padding in zip(parity.outputs, hidden, strict=True)
+    )
+    padded = replace(golden.RECORDS[ONNX], parity=replace(parity, outputs=outputs))
+    columns = ["rel_l2_error", "padding_share", "padding_max_abs_error", "padding_cosine", "nan_count"]
+    table = runs_of(padded, golden.RECORDS[FP16]).to_pandas()[columns]
+    assert table.iloc[0].fillna(-1).tolist() == [0.125, 0.5, 3.0, -1, 0]
+    assert table.iloc[1, :4].isna().all()
 
 
 def test_samples_hold_every_call_as_it_was_recorded(runs):

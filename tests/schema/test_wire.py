@@ -51,6 +51,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         fields = {f.name: values(hints[f.name]) for f in dataclasses.fields(hint)}
         fields |= {"schema_version": st.just(1)} if "schema_version" in fields else {}
         fields |= {"cosine": st.none() | st.floats(-1, 1)} if "cosine" in fields else {}
+        fields |= {"share": st.floats(0, 1)} if "share" in fields else {}
         return st.builds(hint, **fields).map(sensible)
     if origin is Literal:
         return st.sampled_from(parts)

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from benchbox.errors import StageError, named_line
+from benchbox.numerics import padding, parity
 from benchbox.plugins import graphs
 from benchbox.plugins.contract import ExportJob, Facts
 from benchbox.schema.asked import Precision
 from benchbox.schema.tensors import Feeds, TensorSpec
 
-# Loose on purpose: it tells a wrong graph from a right one. Strict parity comes later, by precision.
+# Of the output's scale. Loose on purpose: it tells a wrong graph from a right one. Strict parity comes later,
+# by precision.
 _AGREEMENT = 1e-3
 
 # Operators that make, read or compute in 8 bits (ONNX, and com.microsoft of ONNX Runtime).
@@ -206,15 +208,17 @@ def _check_plain(path: Path) -> None:
 
 
 def _verify(job: ExportJob, path: Path) -> Facts:
-    """Runs what was not traced through ONNX Runtime and through the module: same shapes, same values."""
+    """Runs what was not traced through ONNX Runtime and through the module: same shapes, and the same values
+    where they are read."""
     feeds = job.unseen if job.dynamic_axes else job.example
     sizes = _sizes(job, feeds)
     expected = _run_module(job, feeds)
     seen = _run_file(job, path, feeds)
+    read = padding.read_positions(job.signature, feeds, sizes)
     errors = []
     for spec, wanted, got in zip(job.signature.outputs, expected, seen, strict=True):
         _check_shape(spec, wanted, sizes)
-        errors.append(_error(spec, wanted, got))
+        errors.append(_error(spec, wanted, got, read.get(spec.name)))
     return {"sizes": sizes, "traced": not job.dynamic_axes, "max_abs_error": max(errors, default=0.0)}
 
 
@@ -243,8 +247,9 @@ def _check_shape(spec: TensorSpec, output: Any, sizes: Mapping[str, int]) -> Non
         raise StageError(f"{spec.name} has the shape {output.shape}, and the signature says {spec.axes}")
 
 
-def _error(spec: TensorSpec, expected: Any, seen: Any) -> float:
-    """The largest absolute difference. Raises StageError where shapes or values disagree."""
+def _error(spec: TensorSpec, expected: Any, seen: Any, read: Any) -> float:
+    """The largest absolute difference where somebody reads it; `read` None: everywhere. Raises StageError
+    where shapes or values disagree."""
     import numpy as np
 
     if expected.shape != seen.shape:
@@ -252,9 +257,12 @@ def _error(spec: TensorSpec, expected: Any, seen: Any) -> float:
             f"{spec.name} has the shape {seen.shape} in the exported graph, "
             f"and {expected.shape} in the module"
         )
-    difference = expected.astype(np.float64) - seen.astype(np.float64)  # booleans have none of their own
-    error = float(np.max(np.abs(difference), initial=0.0))
-    if not np.allclose(seen, expected, rtol=_AGREEMENT, atol=_AGREEMENT):
+    if read is not None:
+        where = np.broadcast_to(read, expected.shape)
+        expected, seen = expected[where], seen[where]
+    expected, seen = expected.astype(np.float64), seen.astype(np.float64)  # booleans have no difference
+    error = float(np.max(np.abs(expected - seen), initial=0.0))
+    if not np.allclose(seen, expected, rtol=_AGREEMENT, atol=_AGREEMENT * parity.scale(expected)):
         raise StageError(f"{spec.name} of the exported graph differs from the module's by up to {error:.3g}")
     return error
 

@@ -59,8 +59,8 @@ def draw(
     """One batch of the samples for inputs of which only types and axes are known.
 
     An input without a range that looks like a batch of pictures gets them, divided by 255; other floats are
-    normally distributed; whole numbers need a range. Raises StageError where there is none, and for an axis
-    without a size.
+    normally distributed; an attention mask is a text's length of ones, then zeros; other whole numbers need a
+    range. Raises StageError where there is none, and for an axis without a size.
     """
     return {spec.name: _input(spec, ranges.get(spec.name), samples, shape) for spec in specs}
 
@@ -138,6 +138,9 @@ def _drawn(spec: TensorSpec, limits: Range | None, sample: Sample, lengths: Sequ
     rng = np.random.default_rng(_seed(sample, spec.name))
     if limits is not None:
         _require_holds(spec, limits)
+    if spec.is_mask and len(lengths) == 1 and limits in (None, (0, 1)):
+        text = rng.integers(1, lengths[0], endpoint=True)
+        return (np.arange(lengths[0]) < text).astype(spec.dtype)
     if spec.dtype == "bool":
         low, high = limits or (0, 1)
         return rng.integers(int(low), int(high), lengths, endpoint=True).astype(bool)

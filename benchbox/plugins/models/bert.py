@@ -1,7 +1,8 @@
 """BERT (Devlin et al. 2018): text classification, and the encoder's features.
 
-Parity of a classifier: does the candidate name the same class? Texts are padded on the right, and
-`attention_mask` says where: the features of padding are compared like all others.
+Parity of a classifier: does the candidate name the same class? Of the encoder: the cosine of its features,
+and of their mean over a text's tokens, as sentence encoders pool them (`pooled_cosine`). Texts are padded on
+the right, and `attention_mask` says where: what lies there is shown, and not judged.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchbox.errors import StageError
+from benchbox.numerics import pooling
 from benchbox.plugins.contract import Evidence, Module, Sample
 from benchbox.plugins.models import _classes, _pretrained, _text
 from benchbox.schema.asked import Model
@@ -96,8 +98,16 @@ def feeds(model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> 
 
 
 def metrics(model: Model, evidence: Evidence) -> Mapping[str, float]:
-    """Top-1 and top-5 agreement, and the accuracy where there are labels."""
-    return _classes.agreement(evidence) if model.task == "text-classification" else {}
+    """Top-1 and top-5 agreement, and the accuracy where there are labels; of features the mean over texts of
+    the cosine of what they are pooled to."""
+    if model.task == "text-classification":
+        return _classes.agreement(evidence)
+    mask = evidence.feeds["attention_mask"]
+    texts = (
+        pooling.masked_mean(outputs["last_hidden_state"], mask)
+        for outputs in (evidence.reference, evidence.candidate)
+    )
+    return {"pooled_cosine": float(pooling.cosines(*texts).mean())}
 
 
 def _config(model: Model) -> Any:

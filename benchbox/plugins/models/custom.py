@@ -16,7 +16,8 @@ what `config` holds beside `sizes`, the random generator seeded, and returns a m
 An axis is a size or a name; what is neither `batch` nor a number gets its sizes from the suite
 (`config: {sizes: {height: [32, 48]}}`). Without `feeds`, an input that looks like a batch of pictures gets
 those of the dataset, in 0..1; others are drawn from their `range: [lowest, highest]`, which whole numbers
-must have.
+must have. `"mask": True` says of an input (batch, length) that it is 0 where there is padding, as of one that
+is called `attention_mask`: what outputs along these axes hold there is not judged.
 
 The file may import what is installed and what lies beside it. An edit of any .py file in its folder builds
 anew, and so does one of a file that `config` names (`weights: ./trained.safetensors`, from the suite's own
@@ -50,7 +51,7 @@ _CODE, _FILES = "code", "files"
 WEIGHTS_FILE = "model.safetensors"
 
 _KEYS = ("module", "inputs", "outputs", "feeds")
-_INPUT_KEYS = ("name", "dtype", "axes", "range")
+_INPUT_KEYS = ("name", "dtype", "axes", "range", "mask")
 _OUTPUT_KEYS = ("name", "dtype", "axes")
 
 
@@ -256,7 +257,12 @@ def _tensor(entry: Any, keys: Sequence[str]) -> TensorSpec:
         raise ValueError(f"{name} has the dtype {dtype!r}; allowed: {', '.join(_declared.DTYPES)}")
     if not all(isinstance(axis, int | str) and not isinstance(axis, bool) for axis in axes):
         raise ValueError(f"{name} has the axes {list(axes)}; an axis is a size or a name")
-    return TensorSpec(name, dtype, axes)
+    mask = entry.get("mask")
+    if not isinstance(mask, bool | None) or (mask and len(axes) != 2):
+        raise ValueError(
+            f"mask of {name} should be True for one with the axes batch and length, not {mask!r}"
+        )
+    return TensorSpec(name, dtype, axes, mask)
 
 
 def _checked(spec: TensorSpec, given: Any, shape: Mapping[str, int]) -> Any:

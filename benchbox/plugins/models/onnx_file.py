@@ -8,6 +8,7 @@ numeric: how far an output moves when the file is optimised, cast, quantized, or
       config:
         sizes: {sequence: [16, 11]}           # a dynamic axis of the file: its default, and another size
         ranges: {input_ids: [0, 29999]}       # lowest and highest value; whole numbers need one
+        masks: [mask]                         # 0 behind a text; what is called ..attention_mask needs no word
         batch: N                              # which axis is the batch, where it is not an input's first one
 """
 
@@ -30,13 +31,14 @@ REQUIRES = ("torch", "onnx", "onnxruntime", "PIL")
 TASKS: Mapping[str, Mapping[str, int]] = {"inference": {}}
 WEIGHTS: Weights = "pretrained"
 
-_CONFIG = ("sizes", "ranges", "batch")
+_CONFIG = ("sizes", "ranges", "masks", "batch")
 
 
 def sizes(model: Model) -> Mapping[str, tuple[int, int]]:
     """`config: {sizes: ...}`. Raises ValueError for what is wrong in the config."""
     _declared.known(model.config, _CONFIG, "setting of an ONNX file")
     _ranges(model)
+    _masks(model)
     if not isinstance(model.config.get("batch", ""), str):
         raise ValueError("batch should be the name of an axis of the file")
     return _declared.sizes(model.config.get("sizes", {}))
@@ -76,7 +78,9 @@ def signature(model: Model, shape: Mapping[str, int]) -> Signature:  # noqa: ARG
     declared = frozenset(model.config.get("sizes", ()))
     found = _signature(file, model.config.get("batch"), declared, modified_ns)
     _require_declared(model, found)
-    return found
+    masks = _masks(model)
+    inputs = (replace(spec, mask=True) if spec.name in masks else spec for spec in found.inputs)
+    return replace(found, inputs=tuple(inputs))
 
 
 def feeds(model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> Feeds:
@@ -97,6 +101,13 @@ def _ranges(model: Model) -> dict[str, _declared.Range]:
     if not isinstance(declared, dict):
         raise ValueError(f"ranges should be a mapping such as {{input_ids: [0, 29999]}}, not {declared!r}")
     return {str(name): _declared.interval(str(name), value) for name, value in declared.items()}
+
+
+def _masks(model: Model) -> Sequence[str]:
+    masks = model.config.get("masks", [])
+    if not isinstance(masks, list) or not all(isinstance(name, str) for name in masks):
+        raise ValueError(f"masks should be names of inputs, such as [input_mask], not {masks!r}")
+    return masks
 
 
 @cache
@@ -120,6 +131,7 @@ def _require_declared(model: Model, found: Signature) -> None:
     for what, given, known in (
         ("axis", model.config.get("sizes", {}), named - {"batch"}),
         ("input", model.config.get("ranges", {}), {spec.name for spec in found.inputs}),
+        ("input of two axes", _masks(model), {spec.name for spec in found.inputs if len(spec.axes) == 2}),
     ):
         for name in given:
             if name not in known:

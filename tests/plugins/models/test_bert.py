@@ -37,6 +37,21 @@ def test_an_image_has_no_text_to_read() -> None:
         BERT.raw([Sample(image=np.zeros((4, 4, 3), np.uint8))])
 
 
+def test_features_are_compared_as_they_are_pooled_too() -> None:
+    """Padding, whatever it holds, is in no mean; a text whose tokens point elsewhere is one of two."""
+    member = small("bert-small-features")
+    feeds = member.raw(TEXTS, sequence_length=6)
+    states = np.ones((2, 6, 4), np.float32)
+    noisy, turned = states.copy(), states.copy()
+    noisy[1, 3:] = np.nan
+    turned[1, :3, :2] = -1
+    found = [
+        member.metrics({"last_hidden_state": states}, {"last_hidden_state": other}, feeds=feeds)
+        for other in (states, noisy, turned)
+    ]
+    assert found == [{"pooled_cosine": 1.0}, {"pooled_cosine": 1.0}, {"pooled_cosine": 0.5}]
+
+
 def test_padding_does_not_change_what_is_said_of_a_text() -> None:
     alone, padded = (BERT.answers(BERT.fed(TEXTS[1:], sequence_length=n))["logits"] for n in (3, 20))
     assert np.abs(alone - padded).max() < 1e-6

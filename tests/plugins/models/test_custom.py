@@ -161,6 +161,10 @@ def test_outputs_by_name_come_in_the_order_of_the_signature(tmp_path: Path) -> N
         ),
         (GOOD.replace('["batch", 3]', '["batch", 3.5]', 1), "extra has the axes ['batch', 3.5]; "),
         (GOOD.replace("[0, 9]", "[9, 0]"), "the range of ids should be [lowest, highest], "),
+        (
+            GOOD.replace('"range": [0, 9]', '"mask": "yes"'),
+            "mask of ids should be True for one with the axes batch and length, not 'yes'",
+        ),
         (GOOD.replace("Net(), ", 'Net(), "feeds": 3, '), "feeds is not a function"),
         (GOOD.replace('"name": "a", ', ""), "'name'"),
     ],
@@ -196,6 +200,13 @@ def test_ranges_are_the_functions(tmp_path: Path) -> None:
         0,
         9,
     )
+
+
+def test_an_input_can_be_declared_a_mask(tmp_path: Path) -> None:
+    model = written(tmp_path, GOOD.replace('"range": [0, 9]', '"mask": True'))
+    assert [spec.is_mask for spec in custom.signature(model, {}).inputs] == [True, False]
+    ids = custom.feeds(model, [Sample(text="a")], {"batch": 1, "tokens": 20})["ids"]
+    assert ids.tolist() == [[1] * int(ids.sum()) + [0] * (20 - int(ids.sum()))]
 
 
 def test_feeds_of_the_users_own_come_in_the_order_of_the_signature(tmp_path: Path) -> None:

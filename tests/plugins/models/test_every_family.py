@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from benchbox import plugins
 from benchbox.build.artifacts import build_artifact
 from benchbox.build.cache import Cache
 from benchbox.errors import StageError
+from benchbox.numerics import padding
 from benchbox.plugins.contract import Sample
 from benchbox.schema.asked import Dataset
 from benchbox.schema.seen import Host
@@ -166,6 +168,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
         for name in ("m2m100", "marian", "t5")
         for task in ("decoder", "decoder-with-past")
     },
+    "bert-small-features": ("pooled_cosine",),
     "blip-small": ("match_agreement", "match_score_agreement"),
     "clip-small": ("zero_shot_agreement", "caption_rank_agreement", "image_retrieval_agreement"),
     "detr": ("matched_box_iou", "matched_box_agreement", "class_agreement"),
@@ -185,6 +188,33 @@ def test_equal_outputs_agree_in_all_that_the_task_cares_about(member: Member) ->
     agreements = {name: value for name, value in found.items() if "cross_entropy" not in name}
     assert agreements == pytest.approx(dict.fromkeys(agreements, 1.0))
     assert len({value for name, value in found.items() if "cross_entropy" in name}) <= 1
+
+
+READ = {
+    **dict.fromkeys(("blip-small-decoder", "git-small", "gpt2-small", "idefics-small"), ("logits",)),
+    "bert-small-features": ("last_hidden_state",),
+    "gpt2-small-with-past": ("logits", "present.*"),
+    "tagger": ("scores",),
+    **{f"{name}-small-encoder": ("last_hidden_state",) for name in ("m2m100", "marian", "t5")},
+    **{f"{name}-small-decoder": ("present.*.encoder.*",) for name in ("m2m100", "marian", "t5")},
+}
+
+
+@each(MEMBERS.values())
+def test_what_texts_have_behind_them_is_not_read_in_outputs_of_tokens_and_in_no_others(
+    member: Member,
+) -> None:
+    """At lengths of which the second text is the half, the outputs that READ names are read there to the half."""
+    signature, feeds = member.signature, dict(member.feeds)
+    for spec in (spec for spec in signature.inputs if spec.is_mask):
+        feeds[spec.name] = np.ones_like(feeds[spec.name])
+        feeds[spec.name][1, feeds[spec.name].shape[1] // 2 :] = 0
+    read = padding.read_positions(signature, feeds, member.shape)
+    patterns = READ.get(member.model.name, ())
+    expected = {spec.name for spec in signature.outputs if any(fnmatch(spec.name, p) for p in patterns)}
+    assert set(read) == expected
+    for name, answer in member.answers().items():
+        assert name not in read or np.broadcast_to(read[name], answer.shape)[0].all()
 
 
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -191,6 +191,22 @@ def test_whole_numbers_are_drawn_from_their_range_both_ends_included(tmp_path: P
     assert set(np.unique(feeds["mask"])) == {1}
 
 
+def test_a_mask_is_the_length_of_a_text_and_then_padding(tmp_path: Path) -> None:
+    """Declared, or called as transformers calls them; one that may only be 1 is."""
+    declared = {**DECLARED, "ranges": {"ids": [5, 7], "mask": [0, 1]}, "masks": ["mask"]}
+    texts = [Sample(text=text) for text in "abcdef"]
+    mask = onnx_file.feeds(written(tmp_path, IDS, **declared), texts, {"batch": 6, "T": 40})["mask"]
+    lengths = mask.sum(axis=1)
+    assert [row.tolist() for row in mask] == [[1] * n + [0] * (40 - n) for n in lengths]
+    assert len(set(lengths.tolist())) > 3
+    assert lengths.min() >= 1
+    spec = TensorSpec("attention_mask", "int64", ("batch", "T"))
+    (drawn,) = _declared.draw([spec], {}, texts, {"batch": 6, "T": 40}).values()
+    assert (np.diff(drawn, axis=1) <= 0).all()
+    (ones,) = _declared.draw([spec], {spec.name: (1.0, 1.0)}, texts, {"batch": 6, "T": 40}).values()
+    assert ones.all()
+
+
 def test_what_is_drawn_belongs_to_the_sample(tmp_path: Path) -> None:
     """So calibration, which sees other samples than parity, sees other numbers too."""
     model = written(tmp_path, proto())
@@ -272,6 +288,7 @@ def test_a_file_without_dynamic_axes_takes_its_own_batch_only(tmp_path: Path) ->
     [
         ({"sizes": {"S": 4}}, "m.onnx has no axis called 'S'; it has: T"),
         ({"ranges": {"id": [0, 1]}}, "m.onnx has no input called 'id'; it has: ids, mask"),
+        ({"masks": ["m"]}, "m.onnx has no input of two axes called 'm'; it has: ids, mask"),
         ({"batch": "B"}, "m.onnx has no axis called 'B'; dynamic axes that have a name: N, T"),
     ],
 )
