@@ -154,7 +154,8 @@ class Family(Plugin):
 
     @abstractmethod
     def signature(self, model: Model, shape: Mapping[str, int]) -> Signature:
-        """Names, types and axes of inputs and outputs."""
+        """Names, types and axes of inputs and outputs. What an output holds behind an attention mask
+        (`TensorSpec.mask`) that has two of its axes is not judged: axes are the same where names are."""
 
     @abstractmethod
     def feeds(self, model: Model, samples: Sequence[Sample], shape: Mapping[str, int]) -> Feeds:
