@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ from benchbox.schema.tensors import Array, Feeds, Forward, Outputs, Signature, T
 # otherwise: the model mixes its samples, as a graph that quantizes by the range of the whole batch does. Ten
 # times what an fp32 export may differ by; sums in another order measured 0 to 3e-6 on small models.
 _MIXES = 1e-3
+# So many samples of a batch are computed alone: what their sums' order changes is alike in all.
+_ALONE = 4
 
 
 def build_reference(
@@ -152,8 +154,8 @@ class Floor:
         for threads in (usual, 1 if usual > 1 else 2):
             with _threads(threads):
                 if threads != usual:
-                    error = max(error, *_moved(once, run(once.feeds)).values())
-                apart = _moved(once, _one_by_one(run, once)) if alone else {}
+                    error = max([error, *_moved(once, run(once.feeds)).values()])
+                apart = _moved_alone(run, once) if alone else {}
             for name, moved in apart.items():
                 if moved > _MIXES * parity.scale(once.outputs[name].astype("float64")):
                     mixed[name] = max(moved, mixed.get(name, 0.0))
@@ -170,27 +172,39 @@ class Floor:
         ]
 
 
-def _one_by_one(run: Forward, once: Once) -> Outputs:
-    """The outputs that have a batch axis, each sample's computed alone."""
-    import numpy as np
-
+def _moved_alone(run: Forward, once: Once) -> dict[str, float]:
+    """By how much at most outputs of samples differ that are computed alone; nothing of a batch of one."""
     inputs = {spec.name: _batch_axis(spec) for spec in once.signature.inputs}
     outputs = {spec.name: _batch_axis(spec) for spec in once.signature.outputs}
-    along = {name: axis for name, axis in outputs.items() if axis is not None}
-    split = {name: axis for name, axis in inputs.items() if axis is not None}
-    if not along or not split:
-        return {}
-    name, axis = next(iter(split.items()))
-    found = [
-        run(
-            {
-                name: array if inputs[name] is None else array.take([row], axis=inputs[name])
-                for name, array in once.feeds.items()
-            }
+    batch = max(
+        (once.feeds[name].shape[axis] for name, axis in inputs.items() if axis is not None), default=1
+    )
+    found: dict[str, float] = {}
+    for row in range(min(batch, _ALONE) if batch > 1 else 0):
+        of_row = replace(
+            once,
+            feeds=_row(once.feeds, inputs, row),
+            outputs=_row(once.outputs, outputs, row),
+            read=_row(once.read, outputs, row),
         )
-        for row in range(once.feeds[name].shape[axis])
-    ]
-    return {name: np.concatenate([one[name] for one in found], axis) for name, axis in along.items()}
+        answers = run(of_row.feeds)
+        # How many a detector finds may depend on the batch: what is of another shape is another answer.
+        alike = {
+            name: array
+            for name, array in answers.items()
+            if outputs[name] is not None and array.shape == of_row.outputs[name].shape
+        }
+        moved = _moved(of_row, alike)
+        found |= {name: max(most, found.get(name, 0.0)) for name, most in moved.items()}
+    return found
+
+
+def _row(arrays: Mapping[str, Array], axes: Mapping[str, int | None], row: int) -> dict[str, Array]:
+    """A batch of the one sample; what has no batch axis as it is."""
+    return {
+        name: array if axes[name] is None else array.take([row], axis=axes[name])
+        for name, array in arrays.items()
+    }
 
 
 def _batch_axis(spec: TensorSpec) -> int | None:

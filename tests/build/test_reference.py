@@ -88,6 +88,31 @@ def test_and_what_a_sample_alone_changes_with_either_number_of_threads() -> None
     assert floor(run, alone=False).error == 0.0
 
 
+def test_of_a_large_batch_four_samples_are_computed_alone_and_of_one_none() -> None:
+    asked = []
+
+    def run(feeds: Feeds) -> Outputs:
+        asked.append(len(feeds["x"]))
+        return {"y": feeds["x"]}
+
+    for batch in (9, 1):
+        feeds = {"x": np.ones((batch, 2), np.float32)}
+        Floor().and_of(run, Once(Signature((X,), (Y,)), feeds, {"y": feeds["x"]}, {}), alone=True)
+    assert asked == [1] * 4 + [9] + [1] * 4 + [1]
+
+
+def test_an_output_whose_size_depends_on_the_batch_is_not_compared_with_itself_alone() -> None:
+    """As that of a detector does, which finds as many as there are; y is."""
+
+    def run(feeds: Feeds) -> Outputs:
+        rows = len(feeds["x"])
+        return {"y": feeds["x"] + 1e-5 * (rows == 1), "z": np.ones((rows, rows), np.float32)}
+
+    found = TensorSpec("z", "float32", ("batch", "found"))
+    once = Once(Signature((X,), (Y, found)), {"x": FEEDS["x"]}, run(FEEDS), {})
+    assert Floor().and_of(run, once, alone=True).error == pytest.approx(1e-5, rel=0.05)
+
+
 def test_a_model_that_mixes_its_samples_has_no_higher_floor_and_says_so() -> None:
     found = floor(lambda feeds: {"y": feeds["x"] / len(feeds["x"]), "z": feeds["w"]})
     assert found.error == 0.0
