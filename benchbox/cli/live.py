@@ -20,8 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from benchbox.cli.tables import STYLES, clean
-from benchbox.numerics import stats
-from benchbox.reporters import labels, numbers
+from benchbox.machine.neighbours import Neighbours
+from benchbox.numerics import calm, stats
+from benchbox.reporters import labels, numbers, quietness
 from benchbox.schema.asked import Case, Stage
 from benchbox.schema.seen import Measurement, Record
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 # A redraw of 40 rows takes about 15 ms: twice a second it costs the time between blocks 3 %, not the blocks.
 _SECONDS_BETWEEN_REDRAWS = 0.5
+
+# A log is not to fill with it: a neighbour's burst ends within seconds.
+_SECONDS_BETWEEN_WAITS = 10.0
 
 # Lines of the display that are no cases: heading, column names, a blank, the bar, the hint, the prompt.
 _OTHER_LINES = 6
@@ -150,6 +154,7 @@ class LiveTable:
         self._board = Board({})
         self._drawn_at = 0.0
         self._footer = _RUNNING
+        self._waits = ""
 
     def __enter__(self) -> LiveTable:
         self._live.start()
@@ -171,6 +176,7 @@ class LiveTable:
 
     def measured(self, case: Case, latency_ns: float, rounds: int, replicate: int) -> None:
         """Takes note; what is drawn follows with the time."""
+        self._waits = ""
         self._board = self._board.measured(case, latency_ns, rounds, replicate)
 
     def time_left(self, elapsed_seconds: float, remaining_seconds: float | None) -> None:
@@ -178,6 +184,11 @@ class LiveTable:
         self._board = self._board.at(elapsed_seconds, remaining_seconds)
         if elapsed_seconds - self._drawn_at >= _SECONDS_BETWEEN_REDRAWS:
             self._draw()
+
+    def waiting(self, neighbours: Neighbours) -> None:
+        """Shows who uses the machine, until something is measured again."""
+        self._waits = f"waiting for the machine: {quietness.busy(neighbours)}"
+        self._draw()
 
     def recorded(self, record: Record) -> None:
         """Shows the outcome."""
@@ -191,7 +202,7 @@ class LiveTable:
     def _draw(self) -> None:
         self._drawn_at = self._board.elapsed_seconds
         width, height = self.open_console.size
-        self._live.update(view(self._board, width, height, self._footer), refresh=True)
+        self._live.update(view(self._board, width, height, self._waits or self._footer), refresh=True)
 
 
 class PlainLines:
@@ -203,6 +214,7 @@ class PlainLines:
         self.open_console = console
         self._board = Board({})
         self._said: set[tuple[str, Stage]] = set()
+        self._said_waiting_at = -_SECONDS_BETWEEN_WAITS
 
     def __enter__(self) -> PlainLines:
         return self
@@ -230,6 +242,13 @@ class PlainLines:
     def time_left(self, elapsed_seconds: float, remaining_seconds: float | None) -> None:
         """Takes note."""
         self._board = self._board.at(elapsed_seconds, remaining_seconds)
+
+    def waiting(self, neighbours: Neighbours) -> None:
+        """Says who uses the machine, now and then."""
+        elapsed = self._board.elapsed_seconds
+        if elapsed - self._said_waiting_at >= _SECONDS_BETWEEN_WAITS:
+            self._said_waiting_at = elapsed
+            self._say(f"{clock(elapsed):>7}  waiting for the machine: {quietness.busy(neighbours)}")
 
     def recorded(self, record: Record) -> None:
         """Says the outcome, with the median or the reason."""
@@ -262,7 +281,10 @@ def _measured(measurement: Measurement) -> str:
     """The median over all processes, as the table has it."""
     import numpy as np
 
-    data = [[np.array(b.latencies_ns) for b in stats.undisturbed(r)] for r in measurement.replicates]
+    data = [
+        [np.array(block.latencies_ns)[calls] for block, calls in calm.counting(replicate)]
+        for replicate in measurement.replicates
+    ]
     median_ns = math.exp(stats.centres(data).values.mean())
     processes = numbers.count(len(measurement.replicates), "process", "processes")
     return f"p50 {numbers.number(median_ns / 1e6, narrow=True)} ms, {processes}"

@@ -39,13 +39,14 @@ def joined_name(names: Sequence[str]) -> str:
 def show_results(runs: Runs, reports: Sequence[Path]) -> None:
     """The final table, why rows are not ok, where everything is, and what to type next."""
     from benchbox.cli import tables
-    from benchbox.reporters import wording
+    from benchbox.reporters import quietness, wording
 
     groups = wording.groups(runs, tables.MOST_ROWS)
     show(tables.results_table(groups, several_runs=len(runs.results) > 1))
     show(tables.left_out(len(runs.table) - sum(len(group.rows) for group in groups), "summary.csv"))
     if any(group.timed for group in groups):
         show(tables.reading(runs.results))
+        show(tables.notices(quietness.of_runs(runs)))
     alike = [
         ([runs.record(row) for row in rows[: tables.TITLES_SHOWN]], len(rows))
         for rows in runs.not_ok()[: tables.MOST_ROWS]

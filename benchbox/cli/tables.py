@@ -64,6 +64,11 @@ def reading(runs: Sequence[Results]) -> Text:
     return Text(clean(wording.intervals(wording.confidence(runs))), style="dim")
 
 
+def notices(sentences: Sequence[str]) -> RenderableType:
+    """What a reader must know before the numbers, a paragraph each."""
+    return Group(*(Text(f"\n{clean(sentence)}", style="yellow") for sentence in sentences))
+
+
 def left_out(count: int, file: str) -> RenderableType:
     """How many cases the table does not show, and where they are."""
     return Text(f"{wording.left_out(count, file)}\n") if count else Group()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from benchbox.comparison.anchoring import Timed
 from benchbox.comparison.pairing import Pair
 from benchbox.comparison.rows import Anchored, Change, Comparison, Row, Run, Versus
 from benchbox.errors import StoreError, UsageError
-from benchbox.numerics import stats
+from benchbox.numerics import calm, stats
 from benchbox.numerics.stats import Centres, Hierarchy, Interval
 from benchbox.reporters import labels
 from benchbox.reporters.labels import Ran
@@ -218,9 +219,10 @@ Rounds = Mapping[int, Mapping[int, np.ndarray[Any, np.dtype[np.float64]]]]
 def _rounds(measurement: Measurement | None) -> Rounds:
     found: dict[int, dict[int, list[int]]] = {}
     for replicate in measurement.replicates if measurement else ():
-        for block in stats.undisturbed(replicate):
+        for block, counts in calm.counting(replicate):
             if block.latencies_ns and min(block.latencies_ns) > 0:
-                found.setdefault(replicate.index, {}).setdefault(block.round, []).extend(block.latencies_ns)
+                calls = compress(block.latencies_ns, counts)
+                found.setdefault(replicate.index, {}).setdefault(block.round, []).extend(calls)
     return {
         index: {number: np.array(calls, dtype=np.float64) for number, calls in rounds.items()}
         for index, rounds in found.items()

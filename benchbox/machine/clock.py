@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 Clock = Callable[[], int]
+
+# So often the kernel is asked, between two calls, what threads waited for: a call that is longer is a slice
+# of its own. Asking may take one part in fifty of a slice, however many threads there are.
+_SLICE_NS = 10_000_000
+_SLICE_OVER_LOOK = 50
 
 clock_ns: Clock = time.perf_counter_ns
 process_clock_ns: Clock = time.process_time_ns
@@ -46,18 +51,38 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """CPU time of a process with all its threads, and what each thread has waited for a core; None where the
+    kernel does not tell."""
+
+    cpu_ns: int
+    waited_ns: Mapping[int, int] | None
+
+
+@dataclass(frozen=True)
 class Timing:
-    """What a block of calls gave, in nanoseconds; `first_ns` found the caches cold."""
+    """What a block of calls gave, in nanoseconds; `first_ns` found the caches cold.
+
+    `looks` are what the process had used before the timed calls (after 0 of them), and after so many.
+    """
 
     started_ns: int
     first_ns: int
     latencies_ns: tuple[int, ...]
+    looks: tuple[tuple[int, Usage], ...] = ()
 
 
-def time_block(call: Callable[[], object], *, seconds: float, clock: Clock = clock_ns) -> Timing:
+def time_block(
+    call: Callable[[], object],
+    *,
+    seconds: float,
+    clock: Clock = clock_ns,
+    usage: Callable[[], Usage] | None = None,
+) -> Timing:
     """Calls once for the cold caches, then for at least `seconds` and at least once.
 
-    Between the two readings of the clock stands nothing but the call; the collector is off meanwhile.
+    Between the two readings of the clock stands nothing but the call; the collector is off meanwhile. `usage`
+    is asked between calls, at most every 10 ms and at the end.
     """
     with _without_collector():
         started = clock()
@@ -65,14 +90,20 @@ def time_block(call: Callable[[], object], *, seconds: float, clock: Clock = clo
         first = clock() - started
         latencies: list[int] = []
         append = latencies.append
-        end = clock() + int(seconds * 1e9)
+        looks = [] if usage is None else [(0, usage())]
+        begun = clock()
+        end, next_look = begun + int(seconds * 1e9), begun + _SLICE_NS
         while True:
             begun = clock()
             call()
             ended = clock()
             append(ended - begun)
+            if usage is not None and (ended >= next_look or ended >= end):
+                looks.append((len(latencies), usage()))
+                looked = clock()
+                next_look = looked + max(_SLICE_NS, _SLICE_OVER_LOOK * (looked - ended))
             if ended >= end:
-                return Timing(started, first, tuple(latencies))
+                return Timing(started, first, tuple(latencies), tuple(looks))
 
 
 def time_call(call: Callable[[], object], *, clock: Clock = clock_ns) -> Timing:

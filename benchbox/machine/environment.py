@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import resource
+import signal
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,6 +81,9 @@ class Counters:
     throttle_count: int | None
     gpu_mhz: float | None = None
     gpu_throttle: int | None = None
+    pressure_seconds: float | None = None
+    energy_joules: float | None = None
+    stopped_count: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,26 @@ class CoreTime:
 
     busy_seconds: float
     steal_seconds: float
+
+
+class _Stops:
+    """How often this process was stopped and let go on (SIGSTOP, SIGCONT: a person's job control, a debugger,
+    a freezer): no thread waits for a core meanwhile, so nothing else tells."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def note(self, *_: object) -> None:
+        """A handler of signals."""
+        self.count += 1
+
+
+_stops = _Stops()
+
+
+def count_stops() -> None:
+    """From now on; for the main thread of a process that is ours alone."""
+    signal.signal(signal.SIGCONT, _stops.note)
 
 
 def describe(root: Path = ROOT) -> Environment:
@@ -164,6 +188,9 @@ def counters(root: Path = ROOT) -> Counters:
         throttle_count=_throttle_count(root),
         gpu_mhz=None if gpu is None else gpu.mhz(),
         gpu_throttle=None if gpu is None else gpu.throttle(),
+        pressure_seconds=_pressure_seconds(root),
+        energy_joules=_package_joules(root) if gpu is None else gpu.joules(),
+        stopped_count=_stops.count,
     )
 
 
@@ -180,6 +207,9 @@ def noise_between(before: Counters, after: Counters) -> Noise:
         throttle_count=_added(before.throttle_count, after.throttle_count),
         gpu_mhz=after.gpu_mhz,
         gpu_throttle=throttles(before.gpu_throttle, after.gpu_throttle),
+        pressure_seconds=_added(before.pressure_seconds, after.pressure_seconds),
+        energy_joules=_positive(_added(before.energy_joules, after.energy_joules)),
+        stopped_count=after.stopped_count - before.stopped_count,
     )
 
 
@@ -299,6 +329,27 @@ def _throttle_count(root: Path) -> int | None:
     return sum(counts) if counts else None
 
 
+def _pressure_seconds(root: Path) -> float | None:
+    """How long some process of the machine has waited for a core (Documentation/accounting/psi.rst)."""
+    found = re.search(r"^some .*total=(\d+)", read_text(root / "proc/pressure/cpu"), re.MULTILINE)
+    return int(found.group(1)) / 1e6 if found else None
+
+
+def _package_joules(root: Path) -> float | None:
+    """What the CPU packages have taken, by RAPL (Documentation/power/powercap.rst); most virtual machines
+    have none, and most kernels show it to root alone."""
+    readings = [read_text(path).strip() for path in _energy_files(root)]
+    taken = [int(reading) for reading in readings if reading.isdigit()]
+    return sum(taken) / 1e6 if taken else None
+
+
+@cache
+def _energy_files(root: Path) -> tuple[Path, ...]:
+    """A package a file; its parts (cores, memory) are below it and in it already."""
+    zones = root / "sys/class/powercap"
+    return tuple(sorted(zones.glob("intel-rapl:[0-9]/energy_uj"))) if zones.is_dir() else ()
+
+
 @cache
 def _clock_files(root: Path) -> tuple[Path, ...]:
     return _existing(root, "cpufreq/scaling_cur_freq")
@@ -317,6 +368,11 @@ def _existing(root: Path, name: str) -> tuple[Path, ...]:
 
 def _added(before: _Count | None, after: _Count | None) -> _Count | None:
     return None if before is None or after is None else after - before
+
+
+def _positive(value: float | None) -> float | None:
+    """None for a counter that began anew in the meantime."""
+    return None if value is None or value < 0 else value
 
 
 def _mean(*values: float | None) -> float | None:

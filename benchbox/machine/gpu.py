@@ -84,6 +84,13 @@ class _Gpu:
         except self.nvml.NVMLError:
             return None
 
+    def joules(self) -> float | None:
+        """What it has taken since the driver was loaded; None before Volta, and on many laptops."""
+        try:
+            return float(self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)) / 1e3
+        except self.nvml.NVMLError:
+            return None
+
     def throttle(self) -> int | None:
         """The reasons to hold its clock back now, as bits. Drivers before 535 know them by their older
         name."""

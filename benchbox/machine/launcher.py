@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from benchbox.machine import environment
+from benchbox.machine import clock, environment, neighbours
 from benchbox.machine.child import Child, Limits, Process
+from benchbox.machine.neighbours import Look
 from benchbox.schema.seen import Environment, Host
 
 
@@ -31,6 +32,12 @@ class Machine(Protocol):
 
     def available_memory_bytes(self) -> int:
         """What can be allocated without swapping."""
+
+    def look(self) -> Look:
+        """What every process on it has used of the CPU up to now."""
+
+    def pause(self, seconds: float) -> None:
+        """Returns so much later."""
 
     def path_there(self, path: Path) -> Path:
         """Where a file or folder of the machine that asks lies on this one: the suite's, the cache's."""
@@ -75,6 +82,14 @@ class ThisMachine:
     def available_memory_bytes(self) -> int:
         """The machine's, or the container's where that is less."""
         return environment.available_memory_bytes()
+
+    def look(self) -> Look:
+        """All processes that this one can see."""
+        return neighbours.look()
+
+    def pause(self, seconds: float) -> None:
+        """Sleeps."""
+        clock.pause(seconds)
 
     def path_there(self, path: Path) -> Path:
         """The path itself, from the root: a child may work in another folder."""

@@ -38,3 +38,11 @@ class Verified:
 
     parity: Parity
     placement: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Song:
+    """How long the canary took, by what it went through; None where somebody had one of its cores."""
+
+    cores_ns: int | None
+    memory_ns: int | None

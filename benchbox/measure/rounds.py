@@ -16,9 +16,13 @@ from benchbox.errors import CaseError
 from benchbox.machine import clock
 from benchbox.machine.child import Limits, Process, ask_for
 from benchbox.machine.launcher import LOCAL, Launcher
+from benchbox.machine.neighbours import Neighbours
 from benchbox.measure import stopping
 from benchbox.measure.answers import Opened, Verified, WarmedUp
 from benchbox.measure.disturbance import disturbance
+from benchbox.measure.pace import Pace
+from benchbox.measure.quiet import Patience, Witness, wait_for_quiet
+from benchbox.numerics import calm
 from benchbox.schema.asked import Case, MeasurePlan, ParityPlan, Stage, StoppedBy
 from benchbox.schema.seen import Artifact, Block, Measurement, Memory, Parity, Replicate
 
@@ -28,6 +32,9 @@ _T = TypeVar("_T")
 # 300 MiB, and twice the weights while it prepacks them.
 _RUNTIME_BYTES = 300 * 2**20
 _WEIGHT_COPIES = 2
+# How often a block that others held up is measured again, and how much of its time must be calm or it is.
+_REPETITIONS = 2
+_CALM_ENOUGH = 0.5
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,9 @@ class Watcher(Protocol):
         About so many `more` processes of each are to come; None where nobody has looked yet.
         """
 
+    def waiting(self, neighbours: Neighbours) -> None:
+        """Measuring waits until others use less of the machine."""
+
     def stopping(self) -> bool:
         """Whether to finish what is in hand and begin nothing new."""
 
@@ -79,7 +89,7 @@ class Watcher(Protocol):
 @dataclass(frozen=True)
 class Settings:
     """What measuring follows, and where. `baseline` is the id of the case that the others are compared with,
-    `folder` that of the suite."""
+    `folder` that of the suite; `pace` tells how fast the machine is (None: nobody asks)."""
 
     plan: MeasurePlan
     parity: ParityPlan
@@ -87,6 +97,7 @@ class Settings:
     baseline: str = ""
     folder: Path = Path()
     launcher: Launcher = LOCAL
+    pace: Pace | None = None
 
 
 @dataclass
@@ -103,13 +114,12 @@ class _Seat:
     placement: Mapping[str, int] = field(default_factory=dict)
     warm_up: WarmedUp = field(default_factory=lambda: WarmedUp((), settled=False))
     blocks: list[Block] = field(default_factory=list)
-    medians: list[float] = field(default_factory=list)
     finished: list[stopping.Medians] = field(default_factory=list)
 
     @property
     def rounds(self) -> stopping.Medians:
         """What is known of the process that is there."""
-        return stopping.medians_by_round(self.blocks, self.medians)
+        return stopping.medians_by_round(self.blocks)
 
     def ask(self, answer: type[_T], verb: str, **content: Any) -> _T | None:
         """The worker's answer; None where it failed, which ends this case and no other."""
@@ -151,9 +161,10 @@ def measure_together(ready: Sequence[Ready], settings: Settings, watcher: Watche
     _load_statistics()
     seats = [_Seat(item) for item in ready]
     shuffle = random.Random(settings.session).shuffle  # noqa: S311  # an order, not a secret
-    sitting = _Sitting(settings, watcher, shuffle, settings.launcher.machine.visible_cores())
+    machine = settings.launcher.machine
+    sitting = _Sitting(settings, watcher, shuffle, machine.visible_cores(), Witness.of(machine))
     stopped_by = _replicates(seats, sitting)
-    return {seat.ready.case.id: _result(seat, settings.session, stopped_by) for seat in seats}
+    return {seat.ready.case.id: _result(seat, sitting, stopped_by) for seat in seats}
 
 
 @dataclass(frozen=True)
@@ -164,6 +175,7 @@ class _Sitting:
     watcher: Watcher
     shuffle: Callable[[list[_Seat]], None]
     cores: int
+    witness: Witness
 
 
 def _replicates(seats: Sequence[_Seat], sitting: _Sitting) -> StoppedBy:
@@ -207,7 +219,7 @@ def _replicate(index: int, seats: Sequence[_Seat], allowed: stopping.Allowance, 
 
 def _load(seat: _Seat, sitting: _Sitting) -> None:
     plan, ready = sitting.settings.plan, seat.ready
-    seat.stage, seat.blocks, seat.medians = "load", [], []
+    seat.stage, seat.blocks = "load", []
     sitting.watcher.entered(ready.case, "load")
     launcher = sitting.settings.launcher
     there = launcher.machine.path_there
@@ -235,13 +247,17 @@ def _load(seat: _Seat, sitting: _Sitting) -> None:
 
 
 def _rounds(index: int, seats: list[_Seat], allowed: stopping.Allowance, sitting: _Sitting) -> float:
-    """Rounds until every case is known precisely enough or the time is spent; the seconds of one case."""
+    """Rounds until every case is known precisely enough or the time is spent; the seconds of one case, but
+    for those that were spent on waiting and on blocks that others held up."""
     plan = sitting.settings.plan
     watch = clock.Stopwatch.start()
+    patience = Patience(stopping.PATIENCE * allowed.seconds * len(seats))
+    at_first = patience.seconds
+    sitting.witness.look(blame=False)  # of what was while the workers were loaded nobody is to blame
     done, seconds = 0, 0.0
     while any(seat.child for seat in seats):
-        _round(done, index, seats, sitting)
-        done, seconds = done + 1, watch.seconds() / len(seats)
+        _round(done, index, seats, patience, sitting)
+        done, seconds = done + 1, (watch.seconds() - (at_first - patience.seconds)) / len(seats)
         if done >= stopping.least_rounds(plan) and sitting.watcher.stopping():
             break
         if stopping.rounds_stop(done, seconds, _half_width_of_process(seats, sitting), allowed, plan):
@@ -249,24 +265,47 @@ def _rounds(index: int, seats: list[_Seat], allowed: stopping.Allowance, sitting
     return seconds
 
 
-def _round(number: int, index: int, seats: list[_Seat], sitting: _Sitting) -> None:
+def _round(number: int, index: int, seats: list[_Seat], patience: Patience, sitting: _Sitting) -> None:
+    """A block of each case in turn; those that others held up are measured again when the machine is
+    quiet."""
     order = [seat for seat in seats if seat.child]
     sitting.shuffle(order)
     for seat in order:
-        if _measure_block(number, seat, sitting) and seat.blocks[-1].disturbed:
-            _measure_block(number, seat, sitting)
+        _measure_block(number, seat, sitting)
         if seat.blocks:
-            sitting.watcher.measured(seat.ready.case, median(seat.medians), number + 1, index)
+            sitting.watcher.measured(seat.ready.case, _median_so_far(seat), number + 1, index)
+    for _ in range(_REPETITIONS):
+        held_up = [seat for seat in order if seat.child and _is_held_up(seat, number)]
+        if not held_up or patience.seconds <= 0 or sitting.watcher.stopping():
+            return
+        sitting.witness.look(blame=True)
+        wait_for_quiet(sitting.witness, patience, sitting.watcher.waiting)
+        watch = clock.Stopwatch.start()
+        for seat in held_up:
+            _measure_block(number, seat, sitting)
+        patience.spend(watch.seconds())
 
 
-def _measure_block(number: int, seat: _Seat, sitting: _Sitting) -> bool:
-    """Whether the worker is still there; its block is kept, and marked where it was disturbed."""
+def _measure_block(number: int, seat: _Seat, sitting: _Sitting) -> None:
+    """The worker's block is kept, and marked where it was disturbed; the pace is that right before it."""
+    pace = sitting.settings.pace.now() if sitting.settings.pace else None
     block = seat.ask(Block, "block", round=number, block_seconds=sitting.settings.plan.block_seconds)
-    if block is None:
-        return False
-    seat.blocks.append(replace(block, disturbed=disturbance(block, sitting.cores)))
-    seat.medians.append(median(block.latencies_ns))
-    return True
+    if block is not None:
+        seat.blocks.append(replace(block, disturbed=disturbance(block, sitting.cores), pace=pace))
+
+
+def _is_held_up(seat: _Seat, number: int) -> bool:
+    """Whether another look at the case is due in this round: more than half of each block's time was not
+    calm.
+
+    A machine that is slower by itself stays so for minutes: waiting a moment mends nothing.
+    """
+    shares = [calm.calm_share([block]) or 0.0 for block in seat.blocks if block.round == number]
+    return bool(shares) and max(shares) < _CALM_ENOUGH
+
+
+def _median_so_far(seat: _Seat) -> float:
+    return median(seat.rounds.values())
 
 
 def _finish(index: int, seat: _Seat, sitting: _Sitting) -> None:
@@ -350,14 +389,15 @@ def _load_statistics() -> None:
     stats.load()
 
 
-def _result(seat: _Seat, session: str, stopped_by: StoppedBy) -> Measured:
+def _result(seat: _Seat, sitting: _Sitting, stopped_by: StoppedBy) -> Measured:
     if seat.error is not None:
         return Measured(stage=seat.stage, error=seat.error)
     measurement = Measurement(
-        session=session,
+        session=sitting.settings.session,
         replicates=tuple(seat.replicates),
         stopped_by=stopped_by,
         placement=seat.placement,
         versions=seat.opened.versions,
+        neighbours=sitting.witness.blamed(),
     )
     return Measured(measurement=measurement, parity=seat.parity)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchbox.numerics import calm
 from benchbox.schema.asked import MeasurePlan, StoppedBy
 from benchbox.schema.seen import Block
 
@@ -26,6 +27,10 @@ Medians = Mapping[int, float]
 # `min_rounds` may take so many times a process's share of the budget. Simulated with calls of a second, of
 # which the default share holds two rounds: so a true 10 % is found in 99 %, and at one share in 94 %.
 _STRETCH = 2.0
+# How long a process may wait for quiet, and measure again what others held up: this share of what its rounds
+# may take. Beside a neighbour that takes one of two cores in bursts, half of the time, a run lasts less than
+# twice as long so.
+PATIENCE = 0.75
 # However slow a model is: with a single round a process that is slow and a block that was hit look alike, and
 # of calls of 5 s 4 % are told apart from themselves; with two rounds 1 %.
 _LEAST_ROUNDS = 2
@@ -111,12 +116,14 @@ def _most(replicates: int, seconds: float, plan: MeasurePlan) -> int:
     return min(plan.most_replicates, int(plan.budget_seconds / (seconds / replicates) + 1e-9))
 
 
-def medians_by_round(blocks: Sequence[Block], medians: Sequence[float]) -> Medians:
-    """The median of each round, from those of the blocks; of a round that was measured again the last.
+def medians_by_round(blocks: Sequence[Block]) -> Medians:
+    """The median of each round of a process, of the calls that count (`calm.counting_blocks`)."""
+    import numpy as np
 
-    That is the undisturbed one, where there is one.
-    """
-    return {block.round: value for block, value in zip(blocks, medians, strict=True)}
+    return {
+        block.round: float(np.median(np.array(block.latencies_ns)[calls]))
+        for block, calls in calm.counting_blocks(blocks)
+    }
 
 
 def process_half_width(ours: Medians, theirs: Medians | None, confidence: float) -> float:

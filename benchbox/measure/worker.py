@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 from benchbox import plugins
 from benchbox.machine import clock, environment, memory
 from benchbox.machine.child import Handler, Message
-from benchbox.measure.answers import Checked, Opened, Verified, WarmedUp
+from benchbox.machine.usage import Threads, waited_between
+from benchbox.measure.answers import Checked, Opened, Song, Verified, WarmedUp
 from benchbox.numerics import arrays, attention, gradient, parity
 from benchbox.numerics.gradient import GRADIENT
 from benchbox.plugins.contract import BackendPlugin, Evidence, Session, SessionJob
@@ -28,6 +30,7 @@ from benchbox.schema.tensors import Array, Feeds, Outputs
 
 def handlers() -> Mapping[str, Handler]:
     """What a worker answers, in the order in which it is asked."""
+    environment.count_stops()
     worker = Worker()
     return {
         "check": check,
@@ -36,6 +39,7 @@ def handlers() -> Mapping[str, Handler]:
         "block": worker.block,
         "memory": worker.memory,
         "verify": worker.verify,
+        "canary": sing,
     }
 
 
@@ -49,6 +53,13 @@ def check(message: Message) -> Checked:
     return Checked(tuple(plugin.providers()), plugin.versions())
 
 
+def sing(message: Message) -> Song:
+    """How long the canary takes; for a worker that opens nothing, and lends its cores to no runtime."""
+    from benchbox.measure import canary
+
+    return canary.sing(message)
+
+
 class Worker:
     """The state of a worker: a session and the call that is timed."""
 
@@ -58,6 +69,7 @@ class Worker:
         self._session: Session
         self._reference: Path
         self._call: Any
+        self._threads = Threads()
         self._idle_bytes = 0
         self._loaded_bytes = 0
 
@@ -139,19 +151,25 @@ class Worker:
 
     def _block(self, index: int, seconds: float | None) -> Block:
         """A block that lasts so long; a single call where it is None."""
+        self._threads.look_for_new()
         before = environment.counters()
         if seconds is None:
             timing = clock.time_call(self._call)
         else:
-            timing = clock.time_block(self._call, seconds=seconds)
+            timing = clock.time_block(self._call, seconds=seconds, usage=self._threads.usage)
         noise = environment.noise_between(before, environment.counters())
         clock.rest()
+        slices = [(b[0] - a[0], a[1], b[1]) for a, b in pairwise(timing.looks)]
+        waited = [waited_between(before, after) for _, before, after in slices]
         return Block(
             round=index,
             started_ns=timing.started_ns,
             first_ns=timing.first_ns,
             latencies_ns=timing.latencies_ns,
             noise=noise,
+            slices=tuple(calls for calls, _, _ in slices),
+            waited_ns=tuple(ns for ns in waited if ns is not None),
+            cpu_ns=tuple(after.cpu_ns - before.cpu_ns for _, before, after in slices),
         )
 
     def _compare(self, shapes: list[Mapping[str, int]]) -> Compared:

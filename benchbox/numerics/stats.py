@@ -34,8 +34,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from benchbox.schema.seen import Block, Replicate
-
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Hierarchy = Sequence[Sequence[npt.NDArray[Any]]]
@@ -330,15 +328,6 @@ def segment_variances_of_medians(values: Floats, lengths: Ints) -> Floats:
     sigma = _MAD_TO_SIGMA * segment_quantiles(deviations, lengths, [0.5])[:, 0]
     variances: Floats = _VARIANCE_OF_MEDIAN * sigma**2 / np.maximum(lengths, 1)
     return np.nan_to_num(variances)
-
-
-def undisturbed(replicate: Replicate) -> Sequence[Block]:
-    """The timed blocks that count, one a round: the undisturbed one, or the last where none is."""
-    if not any(block.disturbed for block in replicate.blocks):
-        return replicate.blocks
-    counts = {block.round: block for block in replicate.blocks}
-    counts |= {block.round: block for block in replicate.blocks if not block.disturbed}
-    return [block for block in replicate.blocks if counts[block.round] is block]
 
 
 def _log_ratios(ours: Sequence[npt.NDArray[Any]], theirs: Sequence[npt.NDArray[Any]]) -> Floats:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from benchbox.numerics import calm
 from benchbox.reporters import numbers, wording
 from benchbox.reporters.wording import Group, Row
 from benchbox.schema.seen import Measurement
@@ -95,7 +96,7 @@ def _relative(measurement: Measurement, p50_ms: float) -> list[list[tuple[float,
     was disturbed."""
     return [
         [
-            (median(block.latencies_ns) / 1e6 / p50_ms - 1, bool(block.disturbed))
+            (median(block.latencies_ns) / 1e6 / p50_ms - 1, calm.is_disturbed(block))
             for block in replicate.blocks
             if block.latencies_ns
         ]

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from benchbox.numerics import stats
+from benchbox.numerics import calm
 from benchbox.numerics.stats import Ints
 from benchbox.schema.seen import Block, Measurement, Replicate
 
@@ -35,6 +35,7 @@ class Calls:
         self._warm, self._timed = array("q"), array("q")
         self._disturbed: dict[int, str] = {}
         self._left_out: list[int] = []
+        self._held_up: list[tuple[int, npt.NDArray[np.bool_]]] = []
 
     def add(self, measurements: Sequence[Measurement | None]) -> None:
         """The next cases; one has no calls where it was not measured."""
@@ -50,14 +51,20 @@ class Calls:
         self.cases += len(measurements)
 
     def timed(self) -> TimedCalls:
-        """The blocks that count: timed, not empty, and not measured again."""
+        """The blocks that count: timed, not empty, the calmest of their round; of their calls those that
+        count."""
         lengths = _view(self._lengths)
         counts = (self._phases() == 1) & (lengths > 0)
         counts[self._left_out] = False
         blocks = _view(self._warm) + _view(self._timed)
+        calls, kept = np.repeat(counts, lengths), lengths.copy()
+        starts = np.cumsum(lengths) - lengths
+        for number, counting in self._held_up:
+            calls[starts[number] : starts[number] + counting.size] = counting
+            kept[number] = counting.sum()
         return TimedCalls(
-            latencies_ns=_view(self._latencies)[np.repeat(counts, lengths)],
-            lengths=lengths[counts],
+            latencies_ns=_view(self._latencies)[calls],
+            lengths=kept[counts],
             case=np.repeat(_view(self._case), blocks)[counts],
             replicate=np.repeat(_view(self._replicate), blocks)[counts],
             round=_view(self._rounds)[counts],
@@ -87,7 +94,7 @@ class Calls:
                 at += length
 
     def _add_blocks(self, blocks: Sequence[Block]) -> bool:
-        """Adds them; whether any was disturbed."""
+        """Adds them; whether there is any whose calls may not all count."""
         start = len(self._rounds)
         self._rounds.extend([block.round for block in blocks])
         self._firsts.extend([block.first_ns for block in blocks])
@@ -99,16 +106,19 @@ class Calls:
             (number, block.disturbed) for number, block in enumerate(blocks, start) if block.disturbed
         ]
         self._disturbed.update(disturbed)
-        return bool(disturbed)
+        return not all([calm.is_surely_calm(block) and not calm.is_slow(block) for block in blocks])
 
     def _note_what_does_not_count(self, replicates: Sequence[Replicate], start: int) -> None:
         """Of the replicates that were added last; `start` is the number of their first block."""
         for replicate in replicates:
-            counting = {id(block) for block in stats.undisturbed(replicate)}
             timed = start + len(replicate.warm_up)
-            self._left_out += [
-                timed + i for i, block in enumerate(replicate.blocks) if id(block) not in counting
-            ]
+            counting = {id(block): calls for block, calls in calm.counting(replicate)}
+            for number, block in enumerate(replicate.blocks, timed):
+                calls = counting.get(id(block))
+                if calls is None:
+                    self._left_out.append(number)
+                elif not calls.all():
+                    self._held_up.append((number, calls))
             start = timed + len(replicate.blocks)
 
     def _phases(self) -> npt.NDArray[np.int8]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
+from benchbox.numerics import calm
 from benchbox.schema.asked import Case
-from benchbox.schema.seen import Artifact, Memory, Parity, Record
+from benchbox.schema.seen import Artifact, Block, Memory, Parity, Record
 
 _MIB = 2**20
 # The largest that a column of integers holds; only a sum of counts from a damaged file can exceed it.
@@ -124,7 +125,8 @@ def median(values: Sequence[float]) -> float:
 # In these groups, each taken in one pass: of 100,000 records every pass over the blocks takes a tenth of a
 # second.
 _MEASURED = (
-    "first_call_ms", "cold_ms", "replicates", "rounds", "disturbed_blocks", "settled", "stopped_by",
+    "first_call_ms", "cold_ms", "cpu_ms", "energy_joules", "replicates", "rounds", "disturbed_blocks",
+    "calm_share", "slow_share", "settled", "stopped_by",
     "load_seconds", "load_memory_mib", "peak_memory_mib", "peak_above_empty_mib", "device_memory_mib",
     "nodes",
 )  # fmt: skip
@@ -144,16 +146,20 @@ def _of_measurement(record: Record) -> Cells:
     """As `_MEASURED` names them."""
     measurement = record.measurement
     if measurement is None:
-        return (*[None] * 9, _peak_when_it_failed(record), None, None, None)
+        return (*[None] * 13, _peak_when_it_failed(record), None, None, None)
     replicates = measurement.replicates
     blocks = [block for replicate in replicates for block in replicate.blocks]
     load, peak, above_empty, device = _memory([replicate.memory for replicate in replicates])
     return (
         _median_ms([replicate.warm_up[0].first_ns for replicate in replicates if replicate.warm_up]),
         _median_ms([block.first_ns for block in blocks]),
+        _cpu_ms(blocks),
+        _energy_joules(blocks),
         len(replicates),
         sum([len({block.round for block in replicate.blocks}) for replicate in replicates]),
-        len([block for block in blocks if block.disturbed]),
+        len([block for block in blocks if calm.is_disturbed(block)]),
+        calm.calm_share(blocks),
+        _slow_share(blocks),
         all([replicate.settled for replicate in replicates]),
         measurement.stopped_by,
         median([replicate.load_seconds for replicate in replicates]) if replicates else None,
@@ -165,7 +171,29 @@ def _of_measurement(record: Record) -> Cells:
     )
 
 
-def _median_ms(values_ns: Sequence[int]) -> float | None:
+def _cpu_ms(blocks: Sequence[Block]) -> float | None:
+    """CPU time of a call, of all threads together: the median over the blocks that nobody held up."""
+    known = [block for block in blocks if block.cpu_ns and not calm.is_disturbed(block)]
+    return _median_ms([sum(block.cpu_ns) / len(block.latencies_ns) for block in known])
+
+
+def _slow_share(blocks: Sequence[Block]) -> float | None:
+    """The share of the blocks in which the machine itself was slower; None where no canary sang."""
+    known = [block for block in blocks if block.pace is not None]
+    return sum([calm.is_slow(block) for block in known]) / len(known) if known else None
+
+
+def _energy_joules(blocks: Sequence[Block]) -> float | None:
+    """What a call took, the first of a block among them: the median over blocks; None where nothing tells."""
+    taken = [
+        block.noise.energy_joules / (1 + len(block.latencies_ns))
+        for block in blocks
+        if block.noise.energy_joules is not None
+    ]
+    return median(taken) if taken else None
+
+
+def _median_ms(values_ns: Sequence[float]) -> float | None:
     return median(values_ns) / 1e6 if values_ns else None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from benchbox.machine.neighbours import Neighbours
 from benchbox.schema.asked import Case, Stage
 from benchbox.schema.seen import Record
 
@@ -24,6 +25,9 @@ class Observer(Protocol):
 
     def time_left(self, elapsed_seconds: float, remaining_seconds: float | None) -> None:
         """How long it took so far and about how long it will take; None where nobody knows yet."""
+
+    def waiting(self, neighbours: Neighbours) -> None:
+        """Measuring waits: others use the machine."""
 
     def recorded(self, record: Record) -> None:
         """A case is finished and on the disk."""
@@ -45,6 +49,9 @@ class Silent:
         """Says nothing."""
 
     def time_left(self, elapsed_seconds: float, remaining_seconds: float | None) -> None:
+        """Says nothing."""
+
+    def waiting(self, neighbours: Neighbours) -> None:
         """Says nothing."""
 
     def recorded(self, record: Record) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchbox.machine import clock
+from benchbox.machine.neighbours import Neighbours
 from benchbox.runner.interrupt import Interrupt
 from benchbox.runner.observer import Observer
 from benchbox.schema.asked import Case, Stage, Suite
@@ -91,6 +92,11 @@ class RunWatcher:
     def replicate_ended(self, cases: int, seconds: float, more: int | None) -> None:
         """Counts what has ended, and tells the time that is left."""
         self.time.ended(cases, seconds, more)
+        self.time.tell(self.say)
+
+    def waiting(self, neighbours: Neighbours) -> None:
+        """Passes it on, with the time that is left."""
+        self.say.waiting(neighbours)
         self.time.tell(self.say)
 
     def stopping(self) -> bool:

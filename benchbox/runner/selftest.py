@@ -20,10 +20,12 @@ from benchbox import plugins
 from benchbox.errors import StageError, Unavailable
 from benchbox.machine import clock
 from benchbox.machine.launcher import LOCAL, Launcher
+from benchbox.machine.neighbours import Neighbours
 from benchbox.measure import rounds
-from benchbox.numerics import stats
+from benchbox.numerics import calm, stats
 from benchbox.numerics.stats import Interval, Verdict
 from benchbox.plugins.backends import synthetic
+from benchbox.reporters import quietness
 from benchbox.results import timings
 from benchbox.runner.records import Provenance, measure_ready
 from benchbox.schema.asked import Backend, Case, Dataset, MeasurePlan, Model, ParityPlan, Stage, Step, Threads
@@ -204,7 +206,7 @@ def _trial(truth: float, bound: tuple[float, float, float], plan: MeasurePlan) -
 
 def _disturbed(measurements: Sequence[Measurement]) -> float:
     blocks = [b for m in measurements for replicate in m.replicates for b in replicate.blocks]
-    return sum(bool(block.disturbed) for block in blocks) / max(1, len(blocks))
+    return sum(calm.is_disturbed(block) for block in blocks) / max(1, len(blocks))
 
 
 def _runtime() -> str:
@@ -285,6 +287,9 @@ class _TrialWatcher:
     def replicate_ended(self, cases: int, seconds: float, more: int | None) -> None:
         again = f", {more} more of each to come" if more else ""
         self._tell(f"{cases} processes ended after {seconds:.0f} s{again}")
+
+    def waiting(self, neighbours: Neighbours) -> None:
+        self._tell(f"waiting for the machine: {quietness.busy(neighbours)}")
 
     def stopping(self) -> bool:
         return False

@@ -19,6 +19,7 @@ from benchbox.machine import clock
 from benchbox.machine.child import Limits
 from benchbox.machine.launcher import Launcher
 from benchbox.measure import rounds
+from benchbox.measure.pace import Pace
 from benchbox.runner import planning
 from benchbox.runner.interrupt import Interrupt
 from benchbox.runner.observer import Observer
@@ -50,9 +51,14 @@ class Work:
     interrupt: Interrupt
     time: Time
     overrides: tuple[str, ...] = ()
+    _pace: Pace | None = None
 
     def records(self, todo: Sequence[Case]) -> Generator[Records, None, None]:
         """Of every case that is left, model by model: its artifacts are built, then its groups measured."""
+        with Pace(self.launcher) as self._pace:
+            yield from self._of_all(todo)
+
+    def _of_all(self, todo: Sequence[Case]) -> Generator[Records, None, None]:
         runnable = yield from self._skip_what_cannot_run(todo)
         left = {case.id for case in todo}
         companions = [c for c in self.suite.cases if c.id in self._provenance.baselines and c.id not in left]
@@ -147,6 +153,7 @@ class Work:
             baseline=baseline.case.id if baseline else "",
             folder=self.suite.folder,
             launcher=self.launcher,
+            pace=self._pace,
         )
 
     def _memory_budget_bytes(self) -> int:

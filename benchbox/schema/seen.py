@@ -124,7 +124,10 @@ class Noise:
     """What else happened on the machine during a block; None where the kernel or the driver does not tell.
 
     `gpu_mhz` is the clock of the GPU right after the block; `gpu_throttle` what held it back at either end of
-    the block (`hw thermal slowdown, sw power cap`), empty where nothing did.
+    the block (`hw thermal slowdown, sw power cap`), empty where nothing did. `pressure_seconds` is how long
+    some process of the machine had to wait for a core (/proc/pressure/cpu), `stopped_count` how often
+    somebody stopped this one and let it go on. `energy_joules` is what the GPU in use, or else the CPU
+    packages, took from before the first call to after the last.
     """
 
     steal_seconds: float | None = None
@@ -134,13 +137,21 @@ class Noise:
     throttle_count: int | None = None
     gpu_mhz: float | None = None
     gpu_throttle: str | None = None
+    pressure_seconds: float | None = None
+    energy_joules: float | None = None
+    stopped_count: int = 0
 
 
 @dataclass(frozen=True)
 class Block:
     """Calls timed in a row. `first_ns` found cold caches and is kept apart from `latencies_ns`.
 
-    `disturbed` says why the block was measured again; both the block and its repetition are kept.
+    `disturbed` says why no call of the block counts (see numerics/calm.py); the block and its repetitions are
+    all kept. The calls lie in slices of about 10 ms, a longer call being one of its own: `slices` says how
+    many calls each has, `waited_ns` how long in it the thread that waited longest was kept from a core,
+    `cpu_ns` the CPU time of all threads; empty where nobody looked. `pace` is how long the canary took right
+    before the block, over the least that it takes on this machine: 1.3 where the machine itself was slower by
+    a third.
     """
 
     round: int
@@ -149,6 +160,10 @@ class Block:
     latencies_ns: tuple[int, ...]
     noise: Noise = field(default_factory=Noise)
     disturbed: str = ""
+    slices: tuple[int, ...] = ()
+    waited_ns: tuple[int, ...] = ()
+    cpu_ns: tuple[int, ...] = ()
+    pace: float | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +198,7 @@ class Measurement:
 
     Two measurements with the same `session` were taken in interleaved rounds. `placement` is how many
     graph nodes each execution provider really took; `versions` those of the runtime in the worker.
+    `neighbours` says who else used the machine while its blocks were disturbed: commands by name, in cores.
     """
 
     session: str
@@ -190,6 +206,7 @@ class Measurement:
     stopped_by: StoppedBy
     placement: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    neighbours: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

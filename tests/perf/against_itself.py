@@ -19,6 +19,7 @@ from benchbox.build.artifacts import artifact_of
 from benchbox.build.cache import Cache, default_folder
 from benchbox.build.client import Builder
 from benchbox.machine.child import Limits
+from benchbox.machine.neighbours import Neighbours
 from benchbox.measure import rounds
 from benchbox.measure.rounds import Ready
 from benchbox.numerics import stats
@@ -95,6 +96,8 @@ class _Silent:
     def measured(self, case: Case, latency_ns: float, rounds: int, replicate: int) -> None: ...
 
     def replicate_ended(self, cases: int, seconds: float, more: int | None) -> None: ...
+
+    def waiting(self, neighbours: Neighbours) -> None: ...
 
     def stopping(self) -> bool:
         return False

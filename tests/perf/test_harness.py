@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchbox.machine import clock as measure
+from benchbox.machine.neighbours import Neighbours
 from benchbox.measure import rounds
 from benchbox.runner import selftest
 from benchbox.schema.asked import Case, MeasurePlan, ParityPlan, Stage
@@ -106,6 +107,8 @@ class Spending:
 
     def replicate_ended(self, cases: int, seconds: float, more: int | None) -> None:
         pass
+
+    def waiting(self, neighbours: Neighbours) -> None: ...
 
     def stopping(self) -> bool:
         return False

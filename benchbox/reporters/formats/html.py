@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchbox.numerics.stats import Floats
-from benchbox.reporters import across, charts, labels, machines, numbers, pictures, templates, wording
+from benchbox.reporters import (
+    across,
+    charts,
+    labels,
+    machines,
+    numbers,
+    pictures,
+    quietness,
+    templates,
+    wording,
+)
 from benchbox.reporters.wording import Group
 
 if TYPE_CHECKING:
@@ -76,6 +86,7 @@ def render(runs: Runs, plotly_js: str) -> str:
         attended=[pictures.of(runs, group) for group in shown],
         tolerances=_tolerances(runs),
         random=wording.RANDOM_WEIGHTS if (frame["weights"] == "random").any() else "",
+        quietness=quietness.of_runs(runs),
         w=wording,
         n=numbers,
         metric_name=labels.metric_name,
