@@ -19,6 +19,9 @@ Clock = Callable[[], int]
 _SLICE_NS = 10_000_000
 _SLICE_OVER_LOOK = 50
 
+# Who time is spent on that is no case's own.
+RUN = ""
+
 clock_ns: Clock = time.perf_counter_ns
 process_clock_ns: Clock = time.process_time_ns
 
@@ -50,6 +53,43 @@ class Stopwatch:
         return (self.clock() - self.started_ns) / 1e9
 
 
+class Ledger:
+    """Where the time goes: seconds by who they were spent on, and on what.
+
+    What begins within something else is taken from it, so that all entries add up to the time that went by.
+    """
+
+    def __init__(self, clock: Clock = clock_ns) -> None:
+        self._clock = clock
+        self._spent_ns: dict[str, dict[str, float]] = {}
+        self._open: list[tuple[str, tuple[str, ...]]] = []
+        self._since_ns = clock()
+
+    @contextmanager
+    def on(self, what: str, *whose: str) -> Iterator[None]:
+        """What happens within is spent on this; on several, in equal parts; on none, on the run itself."""
+        self._book()
+        self._open.append((what, whose or (RUN,)))
+        try:
+            yield
+        finally:
+            self._book()
+            self._open.pop()
+
+    def seconds(self, who: str = "") -> Mapping[str, float]:
+        """What was spent on one, or on the run itself."""
+        return {what: ns / 1e9 for what, ns in self._spent_ns.get(who, {}).items()}
+
+    def _book(self) -> None:
+        now = self._clock()
+        if self._open:
+            what, whose = self._open[-1]
+            for who in whose:
+                spent = self._spent_ns.setdefault(who, {})
+                spent[what] = spent.get(what, 0.0) + (now - self._since_ns) / len(whose)
+        self._since_ns = now
+
+
 @dataclass(frozen=True)
 class Usage:
     """CPU time of a process with all its threads, and what each thread has waited for a core; None where the
@@ -61,13 +101,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timing:
-    """What a block of calls gave, in nanoseconds; `first_ns` found the caches cold.
+    """What a block of calls gave, in nanoseconds; `first_ns` found the caches cold (None: no such call was
+    made).
 
     `looks` are what the process had used before the timed calls (after 0 of them), and after so many.
     """
 
     started_ns: int
-    first_ns: int
+    first_ns: int | None
     latencies_ns: tuple[int, ...]
     looks: tuple[tuple[int, Usage], ...] = ()
 
@@ -78,16 +119,18 @@ def time_block(
     seconds: float,
     clock: Clock = clock_ns,
     usage: Callable[[], Usage] | None = None,
+    cold_first: bool = True,
 ) -> Timing:
-    """Calls once for the cold caches, then for at least `seconds` and at least once.
+    """Calls once for the cold caches (`cold_first`), then for at least `seconds` and at least once.
 
     Between the two readings of the clock stands nothing but the call; the collector is off meanwhile. `usage`
     is asked between calls, at most every 10 ms and at the end.
     """
     with _without_collector():
         started = clock()
-        call()
-        first = clock() - started
+        if cold_first:
+            call()
+        first = clock() - started if cold_first else None
         latencies: list[int] = []
         append = latencies.append
         looks = [] if usage is None else [(0, usage())]

@@ -21,7 +21,7 @@ def disturbance(block: Block, cores: int) -> str:
     `cores` is on how many the load of others was seen; shares are of all of them.
     """
     noise = block.noise
-    lasted = (block.first_ns + sum(block.latencies_ns)) / 1e9
+    lasted = ((block.first_ns or 0) + sum(block.latencies_ns)) / 1e9
     others = (noise.others_cpu_seconds or 0.0) / (cores * lasted)
     steal = (noise.steal_seconds or 0.0) / (cores * lasted)
     if noise.throttle_count:

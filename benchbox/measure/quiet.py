@@ -85,7 +85,7 @@ def wait_for_quiet(witness: Witness, patience: Patience, say: Say) -> bool:
     watch = clock.Stopwatch.start()
     at_most = min(patience.seconds, patience.longest_seconds)
     try:
-        while watch.seconds() < at_most:
+        while watch.seconds() + _LOOK_SECONDS <= at_most + 1e-6:
             witness.machine.pause(_LOOK_SECONDS)
             seen = witness.look(blame=True)
             if seen.cores <= QUIET_CORES:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -35,6 +36,9 @@ _WEIGHT_COPIES = 2
 # How often a block that others held up is measured again, and how much of its time must be calm or it is.
 _REPETITIONS = 2
 _CALM_ENOUGH = 0.5
+# What one runtime does alone (compiling for another shape) and what it does on all cores take turns so; more
+# of them would only be in each other's way.
+_VERIFIED_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Settings:
     folder: Path = Path()
     launcher: Launcher = LOCAL
     pace: Pace | None = None
+    ledger: clock.Ledger = field(default_factory=clock.Ledger)
 
 
 @dataclass
@@ -177,6 +182,11 @@ class _Sitting:
     cores: int
     witness: Witness
 
+    @property
+    def ledger(self) -> clock.Ledger:
+        """Where the time goes."""
+        return self.settings.ledger
+
 
 def _replicates(seats: Sequence[_Seat], sitting: _Sitting) -> StoppedBy:
     """Fresh processes of all cases until every case is known precisely enough or the budget is spent.
@@ -205,45 +215,79 @@ def _replicate(index: int, seats: Sequence[_Seat], allowed: stopping.Allowance, 
     """How long the rounds took, for one case."""
     living = [seat for seat in seats if seat.error is None]
     try:
+        _load_all(living, sitting)
         for seat in living:
-            _load(seat, sitting)
+            with sitting.ledger.on("warm up", seat.ready.case.id):
+                _warm_up(seat, sitting)
         seconds = _rounds(index, [s for s in living if s.child], allowed, sitting)
-        for seat in living:
-            if seat.child:
-                _finish(index, seat, sitting)
+        _finish_all(index, [seat for seat in living if seat.child], sitting)
     finally:
         for seat in living:
             seat.leave()
     return seconds
 
 
-def _load(seat: _Seat, sitting: _Sitting) -> None:
-    plan, ready = sitting.settings.plan, seat.ready
+def _load_all(seats: Sequence[_Seat], sitting: _Sitting) -> None:
+    """Fresh processes, as many loading at a time as there are cores to load on: importing takes one core
+    each.
+
+    They are started by this thread, for the kernel ends a child with the thread that started it.
+    """
+    with sitting.ledger.on("load", *(seat.ready.case.id for seat in seats)):
+        for seat in seats:
+            _start(seat, sitting)
+        started = [seat for seat in seats if seat.child]
+        _side_by_side(
+            started, lambda seat: _open(seat, sitting), sitting.settings.launcher.machine.usable_cores()
+        )
+
+
+def _start(seat: _Seat, sitting: _Sitting) -> None:
+    plan = sitting.settings.plan
     seat.stage, seat.blocks = "load", []
-    sitting.watcher.entered(ready.case, "load")
-    launcher = sitting.settings.launcher
-    there = launcher.machine.path_there
-    case = ready.case.located_from(there(sitting.settings.folder))
-    limits = Limits(plan.memory_limit_bytes, plan.timeout_seconds)
+    sitting.watcher.entered(seat.ready.case, "load")
     try:
-        seat.child = launcher.worker(limits, case.backend.python)
+        seat.child = sitting.settings.launcher.worker(
+            Limits(plan.memory_limit_bytes, plan.timeout_seconds), seat.ready.case.backend.python
+        )
     except CaseError as error:
         seat.error = error
-        return
+
+
+def _open(seat: _Seat, sitting: _Sitting) -> None:
+    ready, there = seat.ready, sitting.settings.launcher.machine.path_there
     opened = seat.ask(
         Opened,
         "open",
-        case=case,
+        case=ready.case.located_from(there(sitting.settings.folder)),
         artifact=ready.artifact,
         folder=there(ready.folder),
         reference=there(ready.reference),
         compiled=there(ready.compiled),
     )
-    if opened is None:
-        return
-    seat.opened, seat.stage = opened, "measure"
+    if opened is not None:
+        seat.opened, seat.stage = opened, "measure"
+
+
+def _warm_up(seat: _Seat, sitting: _Sitting) -> None:
+    plan = sitting.settings.plan
     seconds = {"at_most_seconds": plan.warm_up_seconds, "block_seconds": plan.block_seconds}
     seat.warm_up = seat.ask(WarmedUp, "warm_up", **seconds) or seat.warm_up
+
+
+def _side_by_side(seats: Sequence[_Seat], work: Callable[[_Seat], None], at_once: int) -> None:
+    """The work of each seat, in threads that sleep while their workers are busy. Whatever ends it ends the
+    workers first, or a thread would wait for an answer that nobody wants."""
+    pool = ThreadPoolExecutor(max(1, min(at_once, len(seats))))
+    try:
+        for done in [pool.submit(work, seat) for seat in seats]:
+            done.result()
+    except BaseException:
+        for seat in seats:
+            seat.leave()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _rounds(index: int, seats: list[_Seat], allowed: stopping.Allowance, sitting: _Sitting) -> float:
@@ -279,7 +323,8 @@ def _round(number: int, index: int, seats: list[_Seat], patience: Patience, sitt
         if not held_up or patience.seconds <= 0 or sitting.watcher.stopping():
             return
         sitting.witness.look(blame=True)
-        wait_for_quiet(sitting.witness, patience, sitting.watcher.waiting)
+        with sitting.ledger.on("wait for quiet", *(seat.ready.case.id for seat in held_up)):
+            wait_for_quiet(sitting.witness, patience, sitting.watcher.waiting)
         watch = clock.Stopwatch.start()
         for seat in held_up:
             _measure_block(number, seat, sitting)
@@ -288,8 +333,10 @@ def _round(number: int, index: int, seats: list[_Seat], patience: Patience, sitt
 
 def _measure_block(number: int, seat: _Seat, sitting: _Sitting) -> None:
     """The worker's block is kept, and marked where it was disturbed; the pace is that right before it."""
-    pace = sitting.settings.pace.now() if sitting.settings.pace else None
-    block = seat.ask(Block, "block", round=number, block_seconds=sitting.settings.plan.block_seconds)
+    with sitting.ledger.on("measure", seat.ready.case.id):
+        with sitting.ledger.on("canary", seat.ready.case.id):
+            pace = sitting.settings.pace.now() if sitting.settings.pace else None
+        block = seat.ask(Block, "block", round=number, block_seconds=sitting.settings.plan.block_seconds)
     if block is not None:
         seat.blocks.append(replace(block, disturbed=disturbance(block, sitting.cores), pace=pace))
 
@@ -308,29 +355,44 @@ def _median_so_far(seat: _Seat) -> float:
     return median(seat.rounds.values())
 
 
-def _finish(index: int, seat: _Seat, sitting: _Sitting) -> None:
-    """Memory first, and then parity, once: its other shapes would be in the peak."""
-    memory = seat.ask(Memory, "memory")
-    if memory is None:
-        return
-    if index == 0 and not _verify(seat, sitting):
-        return
-    seat.finished.append(seat.rounds)
-    seat.replicates.append(
-        Replicate(
-            index=index,
-            load_seconds=seat.opened.load_seconds,
-            settled=seat.warm_up.settled,
-            warm_up=seat.warm_up.blocks,
-            blocks=tuple(seat.blocks),
-            memory=memory,
-        )
+def _finish_all(index: int, seats: Sequence[_Seat], sitting: _Sitting) -> None:
+    """Memory first, of every worker, and then parity, once: its other shapes would be in the peak."""
+    memories = {id(seat): seat.ask(Memory, "memory") for seat in seats}
+    if index == 0:
+        left = [seat for seat in seats if seat.child]
+        for seat in left:
+            seat.stage = "verify"
+            sitting.watcher.entered(seat.ready.case, "verify")
+        with sitting.ledger.on("verify", *(seat.ready.case.id for seat in left)):
+            _side_by_side(left, lambda seat: _verify(seat, sitting), _VERIFIED_AT_ONCE)
+    for seat in seats:
+        memory = memories[id(seat)]
+        if seat.child and memory is not None:
+            seat.finished.append(seat.rounds)
+            seat.replicates.append(_replicate_of(index, seat, memory))
+
+
+def _replicate_of(index: int, seat: _Seat, memory: Memory) -> Replicate:
+    return Replicate(
+        index=index,
+        load_seconds=seat.opened.load_seconds,
+        settled=_settled(seat),
+        warm_up=seat.warm_up.blocks,
+        blocks=tuple(seat.blocks),
+        memory=memory,
     )
 
 
-def _verify(seat: _Seat, sitting: _Sitting) -> bool:
-    seat.stage = "verify"
-    sitting.watcher.entered(seat.ready.case, "verify")
+def _settled(seat: _Seat) -> bool:
+    """As the warm-up ended; where that was a single long call, whether the first block was as fast."""
+    if seat.warm_up.settled or len(seat.warm_up.blocks) != 1:
+        return seat.warm_up.settled
+    (warm,) = seat.warm_up.blocks
+    last = [*([] if warm.first_ns is None else [warm.first_ns]), *warm.latencies_ns][-1:]
+    return clock.settled([*last, *(median(block.latencies_ns) for block in seat.blocks[:1])])
+
+
+def _verify(seat: _Seat, sitting: _Sitting) -> None:
     content = seat.ready.reference_content
     verified = seat.ask(
         Verified,
@@ -340,12 +402,10 @@ def _verify(seat: _Seat, sitting: _Sitting) -> bool:
         samples=content["samples"],
         shapes=content["shapes"],
     )
-    if verified is None:
-        return False
-    seat.parity = replace(verified.parity, notes=tuple(content.get("notes", ())))
-    seat.placement = verified.placement
-    seat.stage = "measure"
-    return True
+    if verified is not None:
+        seat.parity = replace(verified.parity, notes=tuple(content.get("notes", ())))
+        seat.placement = verified.placement
+        seat.stage = "measure"
 
 
 def _half_width_of_process(seats: Sequence[_Seat], sitting: _Sitting) -> float:

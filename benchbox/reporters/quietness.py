@@ -46,8 +46,8 @@ def _sentences(runs: Runs) -> Iterator[str]:
     slow = runs.table["slow_share"].dropna().astype(float)
     if len(slow) and slow.mean() > _WORTH_A_WORD:
         yield (
-            f"The machine itself was slower for {numbers.percent(slow.mean(), 0)} of the time, as a known piece "
-            "of work beside the calls shows; those calls are kept, and not counted where there are others."
+            f"The machine itself was slower for {numbers.percent(slow.mean(), 0)} of the time, as a known "
+            "piece of work beside the calls shows; they are kept, and not counted where others are there."
         )
 
 

@@ -17,6 +17,8 @@ from benchbox.schema.seen import Block, Measurement, Replicate
 
 Phase = Literal["warm_up", "timed"]
 
+# Of a block that made no call for cold caches.
+_NONE = -1
 # Blocks that are turned into Python's own numbers at a time.
 _CHUNK = 4096
 
@@ -88,7 +90,8 @@ class Calls:
                     replicate=self._replicate[of],
                     round=round_,
                     phase="timed" if phase else "warm_up",
-                    latencies_ns=(first, *self._latencies[at : at + length]),
+                    first_ns=first if first != _NONE else None,
+                    timed_ns=tuple(self._latencies[at : at + length]),
                     disturbed=self._disturbed.get(number, ""),
                 )
                 at += length
@@ -97,7 +100,7 @@ class Calls:
         """Adds them; whether there is any whose calls may not all count."""
         start = len(self._rounds)
         self._rounds.extend([block.round for block in blocks])
-        self._firsts.extend([block.first_ns for block in blocks])
+        self._firsts.extend([_NONE if block.first_ns is None else block.first_ns for block in blocks])
         latencies = [block.latencies_ns for block in blocks]
         self._lengths.extend([len(of_block) for of_block in latencies])
         flat = [*chain.from_iterable(latencies)]
@@ -138,19 +141,27 @@ class TimedCalls(NamedTuple):
 
 
 class CallsOfBlock(NamedTuple):
-    """A block: whose it is, and its calls, of which the first found cold caches."""
+    """A block: whose it is, and its calls; `first_ns` found cold caches, where such a call was made."""
 
     case: int
     replicate: int
     round: int
     phase: Phase
-    latencies_ns: tuple[int, ...]
+    first_ns: int | None
+    timed_ns: tuple[int, ...]
     disturbed: str
+
+    @property
+    def latencies_ns(self) -> tuple[int, ...]:
+        """Those of all its calls, the first one too."""
+        return self.timed_ns if self.first_ns is None else (self.first_ns, *self.timed_ns)
 
     @property
     def kinds(self) -> tuple[str, str]:
         """What its first call is, and what the others are."""
-        return ("warm_up", "warm_up") if self.phase == "warm_up" else ("cold", "timed")
+        if self.phase == "warm_up":
+            return ("warm_up", "warm_up")
+        return ("timed" if self.first_ns is None else "cold", "timed")
 
     def calls(self) -> Iterator[tuple[str, int, int]]:
         """Of each call: its kind, its number in the block, its latency in nanoseconds."""

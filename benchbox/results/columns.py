@@ -151,8 +151,8 @@ def _of_measurement(record: Record) -> Cells:
     blocks = [block for replicate in replicates for block in replicate.blocks]
     load, peak, above_empty, device = _memory([replicate.memory for replicate in replicates])
     return (
-        _median_ms([replicate.warm_up[0].first_ns for replicate in replicates if replicate.warm_up]),
-        _median_ms([block.first_ns for block in blocks]),
+        _median_ms(_firsts([replicate.warm_up[0] for replicate in replicates if replicate.warm_up])),
+        _median_ms(_firsts(blocks)),
         _cpu_ms(blocks),
         _energy_joules(blocks),
         len(replicates),
@@ -169,6 +169,10 @@ def _of_measurement(record: Record) -> Cells:
         device,
         ", ".join([f"{provider}: {count}" for provider, count in measurement.placement.items()]),
     )
+
+
+def _firsts(blocks: Sequence[Block]) -> list[int]:
+    return [block.first_ns for block in blocks if block.first_ns is not None]
 
 
 def _cpu_ms(blocks: Sequence[Block]) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchbox.errors import CaseError, StageError
 from benchbox.machine import clock
@@ -41,7 +41,10 @@ def measure_ready(
     baseline = measured.get(settings.baseline)
     companion = baseline.measurement if baseline and settings.baseline not in ids else None
     return tuple(
-        record_of_measured(item, measured[item.case.id], provenance, companion)
+        replace(
+            record_of_measured(item, measured[item.case.id], provenance, companion),
+            seconds=settings.ledger.seconds(item.case.id),
+        )
         for item in ready
         if item.case.id in ids and not _cut_short(measured[item.case.id], settings.plan.replicates)
     )

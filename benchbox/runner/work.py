@@ -7,7 +7,7 @@ needed to measure (cases.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -51,6 +51,7 @@ class Work:
     interrupt: Interrupt
     time: Time
     overrides: tuple[str, ...] = ()
+    ledger: clock.Ledger = field(default_factory=clock.Ledger)
     _pace: Pace | None = None
 
     def records(self, todo: Sequence[Case]) -> Generator[Records, None, None]:
@@ -83,7 +84,8 @@ class Work:
         runnable = []
         with planning.Availability(self.suite.folder, launcher=self.launcher) as availability:
             for case in cases:
-                reason = availability.why_not(case)
+                with self.ledger.on("ask what can run", case.id):
+                    reason = availability.why_not(case)
                 if reason is None:
                     runnable.append(case)
                 else:
@@ -92,7 +94,8 @@ class Work:
 
     def _dropped(self, case: Case, stage: Stage, error: CaseError) -> Records:
         self.time.cases_waiting -= 1
-        return [record_of_error(case, stage, error, self._provenance)]
+        record = record_of_error(case, stage, error, self._provenance)
+        return [replace(record, seconds=self.ledger.seconds(case.id))]
 
     def _build(self, cases: Sequence[Case], wanted: set[str]) -> Generator[Records, None, list[rounds.Ready]]:
         """Yields the records of those that could not be built, returns the others.
@@ -109,10 +112,12 @@ class Work:
                 stage: Stage = "reference"
                 try:
                     self.say.entered(case, stage)
-                    reference = builder.reference(case, parity.samples, parity.gradient_directions)
+                    with self.ledger.on("reference", case.id):
+                        reference = builder.reference(case, parity.samples, parity.gradient_directions)
                     stage = "build"
                     self.say.entered(case, stage)
-                    entry = builder.artifact(case)
+                    with self.ledger.on("build", case.id):
+                        entry = builder.artifact(case)
                 except CaseError as error:
                     if case.id in wanted:
                         yield self._dropped(case, stage, error)
@@ -154,6 +159,7 @@ class Work:
             folder=self.suite.folder,
             launcher=self.launcher,
             pace=self._pace,
+            ledger=self.ledger,
         )
 
     def _memory_budget_bytes(self) -> int:

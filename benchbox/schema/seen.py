@@ -144,7 +144,8 @@ class Noise:
 
 @dataclass(frozen=True)
 class Block:
-    """Calls timed in a row. `first_ns` found cold caches and is kept apart from `latencies_ns`.
+    """Calls timed in a row. `first_ns` found cold caches and is kept apart from `latencies_ns`; None where
+    calls are so long that cold caches are nothing to them, and no call was made for them.
 
     `disturbed` says why no call of the block counts (see numerics/calm.py); the block and its repetitions are
     all kept. The calls lie in slices of about 10 ms, a longer call being one of its own: `slices` says how
@@ -156,7 +157,7 @@ class Block:
 
     round: int
     started_ns: int
-    first_ns: int
+    first_ns: int | None
     latencies_ns: tuple[int, ...]
     noise: Noise = field(default_factory=Noise)
     disturbed: str = ""
@@ -216,7 +217,8 @@ class Record:
     `stage`, `reason`, `hint` and `detail` (the end of stderr) say why a case is not `ok`;
     `peak_memory_bytes` is what a failed child had used at most. `command` reproduces the row.
     `companion` is the baseline as it was measured in this case's rounds, where the baseline's own record
-    was taken in others (its group did not fit into memory at once, or a stopped run went on).
+    was taken in others (its group did not fit into memory at once, or a stopped run went on). `seconds` says
+    where the time went that was spent on the case, by stage; in what cases did together each has its part.
     """
 
     case: Case
@@ -233,6 +235,7 @@ class Record:
     measurement: Measurement | None = None
     companion: Measurement | None = None
     peak_memory_bytes: int | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
 

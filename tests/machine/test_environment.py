@@ -308,6 +308,7 @@ class Driver(ModuleType):
         super().__init__("pynvml")
         self.mhz: int | None = 1980
         self.reasons = 0
+        self.millijoules: int | None = 5000
         self.asked: list[int | str] = []
 
     def nvmlInit(self) -> None:
@@ -330,6 +331,12 @@ class Driver(ModuleType):
     def nvmlDeviceGetCurrentClocksEventReasons(self, handle: str) -> int:
         assert handle == "handle"
         return self.reasons
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        assert handle == "handle"
+        if self.millijoules is None:
+            raise NotSupported
+        return self.millijoules
 
 
 class OldDriver(Driver):
@@ -364,10 +371,11 @@ class TestGpuNoise:
         monkeypatch.setitem(sys.modules, "pynvml", driver)
         driver.mhz, driver.reasons = 345, 0x01
         before = environment.counters(with_cuda)
-        driver.mhz, driver.reasons = 1200, 0x04 | 0x40
+        driver.mhz, driver.reasons, driver.millijoules = 1200, 0x04 | 0x40, 7500
         after = environment.counters(with_cuda)
         noise = environment.noise_between(before, after)
         assert (noise.gpu_mhz, noise.gpu_throttle) == (1200.0, "sw power cap, hw thermal slowdown")
+        assert noise.energy_joules == 2.5
         assert environment.noise_between(after, before).gpu_throttle == "sw power cap, hw thermal slowdown"
         assert environment.noise_between(before, before).gpu_throttle == ""
 
@@ -718,3 +726,26 @@ class TestDoctor:
         assert readings.busy_cores is not None
         assert 0.0 <= readings.busy_cores <= readings.machine.cpu_count
         assert len(doctor.diagnose(readings)) >= 6
+
+
+class TestEnergyAndPressure:
+    def test_packages_are_added_up_and_their_parts_are_not(self, tmp_path: Path) -> None:
+        zones = "sys/class/powercap"
+        write(
+            tmp_path,
+            {
+                "proc/stat": STAT,
+                f"{zones}/intel-rapl:0/energy_uj": "1500000\n",
+                f"{zones}/intel-rapl:1/energy_uj": "500000\n",
+                f"{zones}/intel-rapl:0:0/energy_uj": "999\n",
+                "proc/pressure/cpu": "some avg10=0.00 avg60=0.08 avg300=0.13 total=5361296\nfull total=0\n",
+            },
+        )
+        found = environment.counters(tmp_path)
+        assert (found.energy_joules, found.pressure_seconds) == (2.0, 5.361296)
+
+    def test_a_counter_that_began_anew_tells_nothing(self, tmp_path: Path) -> None:
+        found = environment.counters(write(tmp_path, {"proc/stat": STAT}))
+        before, after = replace(found, energy_joules=9.0), replace(found, energy_joules=1.0)
+        assert environment.noise_between(before, after).energy_joules is None
+        assert found.energy_joules is None

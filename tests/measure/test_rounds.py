@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from benchbox.machine.launcher import Local, ThisMachine
 from benchbox.machine.neighbours import Look, Neighbours
 from benchbox.measure import rounds, stopping
 from benchbox.measure.disturbance import disturbance
+from benchbox.measure.pace import Pace
 from benchbox.measure.rounds import Measured, Ready, Settings, sittings
 from benchbox.schema.asked import Case, MeasurePlan, ParityPlan, Step, Tolerance
 from benchbox.schema.seen import Artifact, Block, Memory, Noise, OutputParity, Parity
@@ -43,6 +45,7 @@ class World:
     noise: Callable[[str, int], Noise] = lambda title, n: QUIET
     failures: dict[tuple[str, str], Exception] = field(default_factory=dict)
     limits: list[tuple[Limits, str | None]] = field(default_factory=list)
+    busy_looks: int = 0
 
     def blocks(self) -> list[str]:
         return [name for name, verb in self.asked if verb == "block"]
@@ -91,14 +94,37 @@ class FakeChild:
         return {"parity": asdict(PARITY), "placement": {"CPU": 7}}
 
 
+class Paces(Pace):
+    """Says what it is told to say."""
+
+    def __init__(self, said: Iterator[float]) -> None:
+        self.said = said
+
+    def now(self) -> float | None:
+        return next(self.said)
+
+
 class TwoCores(ThisMachine):
-    """A machine with two cores, on which nobody else does anything."""
+    """A machine with two cores, on which `pip` uses one of them for so many looks."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.looks = 0
+        self.pip_seconds = 0.0
+        self.last = 0.0
 
     def look(self) -> Look:
-        return Look(0, {}, {}, frozenset())
+        self.looks += 1
+        if self.looks <= self.world.busy_looks:
+            self.pip_seconds += self.world.seconds - self.last
+        self.last = self.world.seconds
+        return Look(round(self.world.seconds * 1e9), {7: self.pip_seconds}, {7: "pip"}, frozenset())
 
     def pause(self, seconds: float) -> None:
-        """Time passes in the test's own clock alone."""
+        self.world.seconds += seconds
+
+    def usable_cores(self) -> int:
+        return 1  # so that workers are asked in one order
 
     def visible_cores(self) -> int:
         return 2
@@ -107,10 +133,9 @@ class TwoCores(ThisMachine):
 class Worlds(Local):
     """Starts the processes of a world."""
 
-    machine = TwoCores()
-
     def __init__(self, world: World) -> None:
         self.world = world
+        self.machine = TwoCores(world)
 
     def worker(self, limits: Limits, python: str | None = None) -> FakeChild:
         return FakeChild(self.world, limits, python)
@@ -124,6 +149,7 @@ class Watcher:
     told: list[tuple[str, int, int]] = field(default_factory=list)
     stages: list[tuple[str, str]] = field(default_factory=list)
     ended: list[tuple[int, int | None]] = field(default_factory=list)
+    waits: list[Neighbours] = field(default_factory=list)
 
     def entered(self, case: Case, stage: str) -> None:
         self.stages.append((f"b{case.shape['batch']}", stage))
@@ -134,7 +160,8 @@ class Watcher:
     def replicate_ended(self, cases: int, seconds: float, more: int | None) -> None:
         self.ended.append((cases, more))
 
-    def waiting(self, neighbours: Neighbours) -> None: ...
+    def waiting(self, neighbours: Neighbours) -> None:
+        self.waits.append(neighbours)
 
     def stopping(self) -> bool:
         return len(self.told) >= self.stop_after
@@ -204,8 +231,7 @@ def test_the_order_is_that_of_the_session(world: World) -> None:
 def test_all_are_loaded_side_by_side_before_the_first_block(world: World) -> None:
     together(world, [1, 2], ONCE)
     verbs = [verb for _, verb in world.asked]
-    assert verbs[:4] == ["open", "warm_up", "open", "warm_up"]
-    assert verbs[4] == "block"
+    assert verbs[:5] == ["open", "open", "warm_up", "warm_up", "block"]
 
 
 def test_each_replicate_is_a_fresh_process(world: World) -> None:
@@ -514,18 +540,52 @@ def test_limits_are_those_of_the_plan_and_the_interpreter_that_of_the_case(world
     assert world.limits == [(Limits(5 * MIB, 7.0), "/x/python")]
 
 
-def test_a_disturbed_block_is_measured_again_once_and_both_are_kept(world: World) -> None:
-    """Of 0.1 s on two cores others used 0.19 s, in the first and the second block."""
+def test_a_disturbed_block_is_measured_again_twice_and_all_are_kept(world: World) -> None:
+    """Of 0.1 s on two cores others used 0.19 s, in the first three blocks."""
     loud = replace(QUIET, others_cpu_seconds=0.19)
     world.latency_ns = lambda name, n: 2_000_000  # 52 of them: 0.104 s
-    world.noise = lambda name, n: loud if n <= 2 else QUIET
+    world.noise = lambda name, n: loud if n <= 3 else QUIET
     found = together(world, [1], ONCE)
     blocks = found["b1"].measurement.replicates[0].blocks  # type: ignore[union-attr]
-    assert [(b.round, b.disturbed) for b in blocks[:3]] == [
-        (0, "other processes used 91% of the CPU"),
-        (0, "other processes used 91% of the CPU"),
+    assert [(b.round, b.disturbed) for b in blocks[:4]] == [
+        *[(0, "other processes used 91% of the CPU")] * 3,
         (1, ""),
     ]
+
+
+def test_what_was_held_up_is_measured_again_when_the_machine_is_quiet(world: World) -> None:
+    """`pip` uses a whole core until a tenth of a second after the block, and its name is kept."""
+    world.latency_ns = lambda name, n: 2_000_000
+    world.noise = lambda name, n: replace(QUIET, others_cpu_seconds=0.19) if n == 1 else QUIET
+    world.busy_looks = 4
+    watcher = Watcher()
+    found = together(world, [1], ONCE, watcher=watcher)
+    measurement = found["b1"].measurement
+    assert measurement is not None
+    assert [block.round for block in measurement.replicates[0].blocks[:3]] == [0, 0, 1]
+    assert [(seen.busiest, seen.cores) for seen in watcher.waits] == [(("pip", 1.0), 1.0)]
+    assert measurement.neighbours == {"pip": pytest.approx(0.225 / 0.325)}
+
+
+def test_beside_a_neighbour_that_never_stops_waiting_ends_with_the_patience(world: World) -> None:
+    """Ten seconds for one process, and three quarters of them again for waiting and for repeating."""
+    world.latency_ns = lambda name, n: 2_000_000 + n
+    world.noise = lambda name, n: replace(QUIET, others_cpu_seconds=0.19)
+    world.busy_looks = 10**9
+    found = together(world, [1], replace(ONCE, precision=0.0))
+    blocks = found["b1"].measurement.replicates[0].blocks  # type: ignore[union-attr]
+    assert all(block.disturbed for block in blocks)
+    assert world.seconds == pytest.approx(10.0 + stopping.PATIENCE * 10.0, abs=0.5)
+
+
+def test_the_pace_stands_beside_each_block_and_slow_blocks_are_not_repeated(world: World) -> None:
+    paces = chain([1.0, 1.6], repeat(1.0))
+    plan = replace(ONCE, min_rounds=3)
+    settings = Settings(plan, ParityPlan(), "s", launcher=Worlds(world), pace=Paces(paces))
+    found = rounds.measure_together([ready(1)], settings, Watcher())
+    (measured,) = found.values()
+    blocks = measured.measurement.replicates[0].blocks  # type: ignore[union-attr]
+    assert [(block.round, block.pace) for block in blocks[:3]] == [(0, 1.0), (1, 1.6), (2, 1.0)]
 
 
 def test_the_watcher_hears_of_every_round(world: World) -> None:

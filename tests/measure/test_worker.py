@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -21,9 +24,11 @@ from benchbox import plugins
 from benchbox.errors import StageError, Unavailable
 from benchbox.machine import clock
 from benchbox.machine.child import Child, Limits
+from benchbox.measure.disturbance import disturbance
 from benchbox.measure.rounds import Ready
 from benchbox.measure.worker import Worker, _readings
-from benchbox.numerics import arrays
+from benchbox.numerics import arrays, calm
+from benchbox.schema import wire
 from benchbox.schema.asked import DEFAULT_TOLERANCES, Case, Dataset
 from benchbox.schema.seen import Block
 
@@ -135,13 +140,52 @@ def test_a_block_is_timed_calls_and_the_noise_beside_them(worker: Child) -> None
     assert all(isinstance(ns, int) and ns > 0 for ns in [block["first_ns"], *block["latencies_ns"]])
     assert sorted(block["noise"]) == [
         "cpu_mhz",
+        "energy_joules",
         "gpu_mhz",
         "gpu_throttle",
         "involuntary_switches",
         "others_cpu_seconds",
+        "pressure_seconds",
         "steal_seconds",
+        "stopped_count",
         "throttle_count",
     ]
+    assert sum(block["slices"]) == len(block["latencies_ns"])
+    assert len(block["waited_ns"]) == len(block["cpu_ns"]) == len(block["slices"])
+    assert 0 < sum(block["cpu_ns"]) < 2e9
+
+
+def test_a_worker_that_shares_its_core_knows_what_it_waited(worker: Child) -> None:
+    """One core for the worker and for a process that never stops: about half of the time goes to each."""
+    core = min(os.sched_getaffinity(0))
+    alone = wire.decode(worker.ask("block", round=0, block_seconds=0.2), Block)
+    loop = f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile 1: 1"
+    busy = subprocess.Popen([sys.executable, "-c", loop])
+    tasks = [int(task.name) for task in Path(f"/proc/{worker.pid}/task").iterdir()]
+    before = {task: os.sched_getaffinity(task) for task in tasks}
+    try:
+        for task in before:
+            os.sched_setaffinity(task, {core})
+        shared = wire.decode(worker.ask("block", round=1, block_seconds=0.5), Block)
+    finally:
+        busy.kill()
+        busy.wait()
+        for task, cores in before.items():
+            os.sched_setaffinity(task, cores)
+    waited, lasted = sum(shared.waited_ns), sum(shared.latencies_ns)
+    assert waited > 0.2 * lasted
+    assert sum(alone.waited_ns) / sum(alone.latencies_ns) < waited / lasted
+    assert not calm.calm_calls(shared).all()
+
+
+def test_a_worker_that_was_stopped_says_so(worker: Child) -> None:
+    timer = threading.Timer(0.1, os.kill, (worker.pid, signal.SIGSTOP))
+    again = threading.Timer(0.3, os.kill, (worker.pid, signal.SIGCONT))
+    timer.start()
+    again.start()
+    block = wire.decode(worker.ask("block", round=0, block_seconds=0.4), Block)
+    assert block.noise.stopped_count == 1
+    assert disturbance(block, 2) == "the process was stopped for a while"
 
 
 def test_warming_up_ends_when_it_has_settled_or_its_time_is_over(worker: Child) -> None:
@@ -165,7 +209,8 @@ def test_a_slow_model_warms_up_one_call_at_a_time(monkeypatch: pytest.MonkeyPatc
     slow._call = call
     warm = slow.warm_up({"at_most_seconds": 60.0, "block_seconds": 1e-7})
     assert [(b.first_ns, b.latencies_ns) for b in warm.blocks] == [
-        (3200, (2900,)),
+        (3200, ()),
+        (2900, ()),
         (2600, ()),
         (2500, ()),
     ]

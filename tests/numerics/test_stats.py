@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from benchbox.numerics import stats
 from benchbox.numerics.stats import Interval
-from benchbox.schema.seen import Block, Memory, Replicate
 
 ROUNDS, CALLS = 40, 8
 
@@ -256,27 +255,6 @@ def test_quantiles_of_segments_are_those_of_each_segment(lengths, seed):
         start += length
         expected = np.quantile(segment, [0.1, 0.5]) if length else [np.nan, np.nan]
         np.testing.assert_allclose(row, expected)
-
-
-def test_a_disturbed_block_counts_only_where_its_round_has_no_other():
-    blocks = (
-        Block(0, 0, 1, (9,), disturbed="steal"),
-        Block(0, 1, 1, (5,)),
-        Block(1, 2, 1, (8,), disturbed="steal"),
-    )
-    replicate = Replicate(0, 0.1, True, (), blocks, Memory(0, 1, 2))
-    assert list(stats.undisturbed(replicate)) == [blocks[1], blocks[2]]
-
-
-def test_of_a_round_that_was_disturbed_twice_only_the_last_block_counts():
-    """As the stopping rule has it. Two would pair with one of the other case's, and weigh twice."""
-    blocks = (
-        Block(0, 0, 1, (900,), disturbed="steal"),
-        Block(0, 1, 1, (9,), disturbed="steal"),
-        Block(1, 2, 1, (8,)),
-    )
-    replicate = Replicate(0, 0.1, True, (), blocks, Memory(0, 1, 2))
-    assert list(stats.undisturbed(replicate)) == [blocks[1], blocks[2]]
 
 
 def test_an_interval_that_no_float_holds_is_none():
