@@ -277,7 +277,7 @@ def _with_a_field_more(tree: Any, free: tuple[str, ...]) -> Any:
         return [_with_a_field_more(item, free) for item in tree]
     if not isinstance(tree, dict):
         return tree
-    also = (*free, "packages", "placement", "versions", "metrics")
+    also = (*free, "packages", "placement", "versions", "metrics", "neighbours", "seconds")
     inner = {key: value if key in also else _with_a_field_more(value, free) for key, value in tree.items()}
     return inner | {"surprise": [1, {"a": None}]}
 
