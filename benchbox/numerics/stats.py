@@ -84,7 +84,7 @@ class Centres:
 
 def load() -> None:
     """Imports what the intervals need, so that the first of them costs no more than the others."""
-    import scipy.special  # noqa: F401  # for `_t_quantile`
+    import scipy.special  # noqa: F401  # for `t_quantile`
 
 
 def median_interval(values: npt.NDArray[Any], confidence: float = 0.95) -> Interval | None:
@@ -187,7 +187,7 @@ def independent_ratio(new: Centres, old: Centres, confidence: float = 0.95) -> I
     if count < 2:
         return None
     variance = _variance_of_mean(new) + _variance_of_mean(old)
-    half = _t_quantile(np.array([count - 1]), confidence)[0] * math.sqrt(variance)
+    half = t_quantile(np.array([count - 1]), confidence)[0] * math.sqrt(variance)
     point = float(new.values.mean() - old.values.mean())
     if not point + half <= _LARGEST_LOG:  # beyond what a float holds, or NaN: nothing is known
         return None
@@ -296,7 +296,7 @@ def process_intervals(
         mean = np.bincount(owner, centres, cases) / count
         between = np.bincount(owner, (centres - mean[owner]) ** 2, cases) / (count - 1)
         within = np.bincount(owner, variances, cases) / count
-        half = _t_quantile(count - 1, confidence) * np.sqrt(np.maximum(between, within) / count)
+        half = t_quantile(count - 1, confidence) * np.sqrt(np.maximum(between, within) / count)
         low, high = np.exp(mean - half), np.exp(mean + half)
     unknown = (count < 2) | ~(mean + half <= _LARGEST_LOG)
     low[unknown], high[unknown] = np.nan, np.nan
@@ -356,7 +356,7 @@ def _interval_of_rounds(logs: Floats, confidence: float) -> Interval | None:
     if logs.size < 3:
         return None
     spread = math.sqrt(_variances_of_medians([logs])[0])
-    half = float(_t_quantile(np.array([logs.size - 1]), confidence)[0]) * spread
+    half = float(t_quantile(np.array([logs.size - 1]), confidence)[0]) * spread
     centre = float(np.median(logs))
     return Interval(math.exp(centre - half), math.exp(centre), math.exp(centre + half))
 
@@ -377,7 +377,8 @@ def _variances_of_medians(groups: Sequence[npt.NDArray[Any]]) -> Floats:
     return segment_variances_of_medians(np.concatenate(groups), lengths)
 
 
-def _t_quantile(degrees: Ints, confidence: float | Floats) -> Floats:
+def t_quantile(degrees: Ints | Floats, confidence: float | Floats) -> Floats:
+    """Half the width, in standard errors, of Student's two-sided interval."""
     from scipy.special import stdtrit
 
     quantile: Floats = stdtrit(np.maximum(degrees, 1), 0.5 + np.asarray(confidence) / 2)

@@ -34,6 +34,8 @@ class Calls:
         self._latencies = array("q")
         self._rounds, self._firsts, self._lengths = array("q"), array("q"), array("q")
         self._case, self._replicate = array("q"), array("q")
+        self._session_numbers: dict[str, int] = {}
+        self._sessions = array("q")
         self._warm, self._timed = array("q"), array("q")
         self._disturbed: dict[int, str] = {}
         self._left_out: list[int] = []
@@ -44,6 +46,10 @@ class Calls:
         of = [(n, r) for n, m in enumerate(measurements, self.cases) if m is not None for r in m.replicates]
         replicates = [replicate for _, replicate in of]
         start = len(self._rounds)
+        numbers = self._session_numbers
+        self._sessions.extend(
+            [-1 if m is None else numbers.setdefault(m.session, len(numbers)) for m in measurements]
+        )
         self._case.extend([case for case, _ in of])
         self._replicate.extend([replicate.index for replicate in replicates])
         self._warm.extend([len(replicate.warm_up) for replicate in replicates])
@@ -51,6 +57,12 @@ class Calls:
         if self._add_blocks([b for r in replicates for phase in (r.warm_up, r.blocks) for b in phase]):
             self._note_what_does_not_count(replicates, start)
         self.cases += len(measurements)
+
+    @property
+    def sessions(self) -> Sequence[str | None]:
+        """Of each case the session in which it was measured."""
+        names = [*self._session_numbers, None]
+        return [names[number] for number in self._sessions]
 
     def timed(self) -> TimedCalls:
         """The blocks that count: timed, not empty, the calmest of their round; of their calls those that

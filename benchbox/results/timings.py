@@ -12,8 +12,10 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
-from benchbox.numerics import stats
+from benchbox.numerics import moderation, stats
+from benchbox.numerics.moderation import Processes, Scatter
 from benchbox.numerics.stats import Centres, Floats, Ints
 from benchbox.results.calls import Calls
 from benchbox.schema.seen import Measurement
@@ -26,8 +28,9 @@ Bounds = tuple[Floats, Floats, Floats]
 class Timings:
     """Timed, undisturbed blocks of many cases, one after another in the order of cases and replicates.
 
-    `latencies_ns` holds the calls of all blocks; the other arrays have one value a block: how many calls
-    it has, the position of its case, its replicate and its round.
+    `latencies_ns` holds the calls of all blocks; the other arrays have one value a block: how many calls it
+    has, the position of its case, its replicate and its round. `groups`, of length `cases`, says which cases
+    were measured in interleaved rounds; below 0 where that is not known.
     """
 
     cases: int
@@ -36,12 +39,50 @@ class Timings:
     case: Ints
     replicate: Ints
     round: Ints
+    groups: Ints | None = None
 
     @cached_property
     def log_medians(self) -> Floats:
         """The logarithm of each block's median."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.log(stats.segment_quantiles(self.latencies_ns, self.lengths, [0.5])[:, 0])
+
+    @cached_property
+    def processes(self) -> Processes:
+        """Every process of every case, and which of them count beside the others of their groups."""
+        blocks = _runs(self.case, self.replicate)
+        calls = _sums(self.lengths, blocks)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            centres = np.log(stats.segment_quantiles(self.latencies_ns, calls, [0.5])[:, 0])
+        within = stats.segment_variances_of_medians(self.log_medians, blocks)
+        first = np.cumsum(blocks) - blocks
+        return Processes(centres, within, self.case[first], self.cases, self._scatter[1])
+
+    @cached_property
+    def scatter(self) -> Scatter:
+        """How the processes of each case scatter, as the cases of its group have it together."""
+        return self._scatter[0]
+
+    @cached_property
+    def _scatter(self) -> tuple[Scatter, npt.NDArray[np.bool_]]:
+        blocks = _runs(self.case, self.replicate)
+        first = np.cumsum(blocks) - blocks
+        if self.groups is None:
+            return Scatter.unknown(self.cases), np.ones(blocks.size, dtype=bool)
+        medians = stats.segment_quantiles(self.log_medians, blocks, [0.5])[:, 0]
+        return moderation.scatter_of(medians, self.case[first], self.replicate[first], self.groups)
+
+    def counts(self, case: Ints, replicate: Ints) -> npt.NDArray[np.bool_]:
+        """Whether each of these processes counts: a case and a replicate each."""
+        blocks = _runs(self.case, self.replicate)
+        first = np.cumsum(blocks) - blocks
+        left_out = ~self.processes.counts
+        hit = set(
+            zip(self.case[first][left_out].tolist(), self.replicate[first][left_out].tolist(), strict=True)
+        )
+        if not hit:
+            return np.ones(case.size, dtype=bool)
+        return np.array([pair not in hit for pair in zip(case.tolist(), replicate.tolist(), strict=True)])
 
 
 @dataclass(frozen=True)
@@ -66,6 +107,10 @@ def timings(*calls: Calls) -> Timings:
     """The timed blocks of all calls; the cases of the second come after those of the first, and so on."""
     timed = [each.timed() for each in calls]
     before = np.cumsum([0, *(each.cases for each in calls)])
+    named: dict[str, int] = {}
+    groups = [
+        -1 if name is None else named.setdefault(name, len(named)) for each in calls for name in each.sessions
+    ]
     return Timings(
         cases=int(before[-1]),
         latencies_ns=np.concatenate([each.latencies_ns for each in timed]),
@@ -73,18 +118,13 @@ def timings(*calls: Calls) -> Timings:
         case=np.concatenate([each.case + start for each, start in zip(timed, before, strict=False)]),
         replicate=np.concatenate([each.replicate for each in timed]),
         round=np.concatenate([each.round for each in timed]),
+        groups=np.array(groups, dtype=np.int64),
     )
 
 
 def medians(timings: Timings, confidence: Floats) -> Bounds:
-    """The median of each case in nanoseconds with its interval (`stats.hierarchical_median`)."""
-    blocks = _runs(timings.case, timings.replicate)
-    calls = _sums(timings.lengths, blocks)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        centres = np.log(stats.segment_quantiles(timings.latencies_ns, calls, [0.5])[:, 0])
-    variances = stats.segment_variances_of_medians(timings.log_medians, blocks)
-    owner = timings.case[np.cumsum(blocks) - blocks]
-    return stats.process_intervals(centres, variances, owner, timings.cases, confidence)
+    """The median of each case in nanoseconds with its interval (`moderation.median_intervals`)."""
+    return moderation.median_intervals(timings.processes, timings.scatter, confidence)
 
 
 def spread(timings: Timings) -> Spread:
@@ -104,11 +144,15 @@ def spread(timings: Timings) -> Spread:
 
 
 def ratios(timings: Timings, ours: Ints, theirs: Ints, confidence: Floats) -> Bounds:
-    """Median latency of case `ours[i]` over that of `theirs[i]`, for every i (`stats.ratio_of_medians`).
+    """Median latency of case `ours[i]` over that of `theirs[i]`, for every i (`moderation.ratio_intervals`).
 
     Blocks are paired by replicate and round; a round that only one of the two has is left out.
     """
-    return stats.ratio_intervals(*_log_ratios(timings, ours, theirs), ours.size, confidence)
+    log_ratios, rounds, owner, replicate = _log_ratios(timings, ours, theirs)
+    found = stats.calm_centres(log_ratios, rounds, owner)
+    counts = timings.counts(ours[owner], replicate) & timings.counts(theirs[owner], replicate)
+    pairs = Processes(found.values, found.variances, owner, ours.size, counts)
+    return moderation.ratio_intervals(pairs, ours, theirs, timings.scatter, confidence)
 
 
 def ratios_of_ratios(
@@ -128,18 +172,19 @@ def ratios_of_ratios(
 
 
 def _centres_of_ratios(timings: Timings, ours: Ints, theirs: Ints) -> list[Centres]:
-    log_ratios, rounds, owner = _log_ratios(timings, ours, theirs)
+    log_ratios, rounds, owner, _ = _log_ratios(timings, ours, theirs)
     found = stats.calm_centres(log_ratios, rounds, owner)
     ends = np.searchsorted(owner, np.arange(ours.size + 1)).tolist()
     return [Centres(found.values[a:b], found.variances[a:b]) for a, b in pairwise(ends)]
 
 
-def _log_ratios(timings: Timings, ours: Ints, theirs: Ints) -> tuple[Floats, Ints, Ints]:
-    """A value a round, how many rounds each process pair has, and whose it is."""
+def _log_ratios(timings: Timings, ours: Ints, theirs: Ints) -> tuple[Floats, Ints, Ints, Ints]:
+    """A value a round, how many rounds each process pair has, whose it is, and of which replicate."""
     pair, mine, other = _paired_blocks(timings, ours, theirs)
     log_medians = timings.log_medians
     rounds = _runs(pair, timings.replicate[mine])
-    return log_medians[mine] - log_medians[other], rounds, pair[np.cumsum(rounds) - rounds]
+    first = np.cumsum(rounds) - rounds
+    return log_medians[mine] - log_medians[other], rounds, pair[first], timings.replicate[mine][first]
 
 
 def _paired_blocks(timings: Timings, ours: Ints, theirs: Ints) -> tuple[Ints, Ints, Ints]:
