@@ -421,13 +421,11 @@ def _half_width_of_process(seats: Sequence[_Seat], sitting: _Sitting) -> float:
 
 def _half_width(seats: Sequence[_Seat], sitting: _Sitting) -> float:
     """Over all processes of the living cases, the widest interval."""
-    widths = [
-        stopping.case_half_width(
-            seat.finished, base.finished if base else None, sitting.settings.plan.confidence
-        )
-        for seat, base in _compared([seat for seat in seats if seat.error is None], sitting)
-    ]
-    return max(widths, default=0.0)
+    living = [seat for seat in seats if seat.error is None]
+    at = [number for number, seat in enumerate(living) if seat.ready.case.id == sitting.settings.baseline]
+    baseline = at[0] if at and len(living) > 1 else None
+    finished = [seat.finished for seat in living]
+    return stopping.group_half_width(finished, baseline, sitting.settings.plan.confidence)
 
 
 def _compared(living: Sequence[_Seat], sitting: _Sitting) -> list[tuple[_Seat, _Seat | None]]:
@@ -459,5 +457,6 @@ def _result(seat: _Seat, sitting: _Sitting, stopped_by: StoppedBy) -> Measured:
         placement=seat.placement,
         versions=seat.opened.versions,
         neighbours=sitting.witness.blamed(),
+        statistics="moderated",
     )
     return Measured(measurement=measurement, parity=seat.parity)

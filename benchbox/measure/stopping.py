@@ -19,7 +19,10 @@ from benchbox.schema.seen import Block
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from benchbox.numerics.stats import Hierarchy, Interval
+    from benchbox.numerics.moderation import Processes
+    from benchbox.numerics.stats import Interval
+
+    Bounds = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 Medians = Mapping[int, float]
 """The median latency in ns of each round of a process."""
@@ -139,19 +142,64 @@ def process_half_width(ours: Medians, theirs: Medians | None, confidence: float)
     return _relative(stats.process_ratio(_rounds(ours, both), _rounds(theirs, both), confidence))
 
 
-def case_half_width(ours: Sequence[Medians], theirs: Sequence[Medians] | None, confidence: float) -> float:
-    """How well a case is known over its processes: its ratio to the baseline, or its own median.
+def group_half_width(finished: Sequence[Sequence[Medians]], baseline: int | None, confidence: float) -> float:
+    """How well the case of a group is known that is known least: its ratio to the case at `baseline`, or its
+    own median where there is none, over the processes that all of them have `finished`.
 
-    Infinite below two processes.
+    By the same rule as the reports' (`moderation`). Infinite below two processes.
     """
-    from benchbox.numerics import stats
+    import numpy as np
 
-    if theirs is None:
-        return _relative(stats.hierarchical_median([_rounds(p, list(p)) for p in ours], confidence))
-    pairs = [(mine, other, _in_both(mine, other)) for mine, other in zip(ours, theirs, strict=False)]
-    new: Hierarchy = [_rounds(mine, both) for mine, _, both in pairs]
-    old: Hierarchy = [_rounds(other, both) for _, other, both in pairs]
-    return _relative(stats.ratio_of_medians(new, old, confidence))
+    from benchbox.numerics import moderation, stats
+
+    of = [(c, p, m) for c, processes in enumerate(finished) for p, m in enumerate(processes) if m]
+    logs = [np.log(list(medians.values())) for _, _, medians in of]
+    lengths = np.array([each.size for each in logs], dtype=np.int64)
+    flat = np.concatenate([*logs, np.empty(0)])
+    centres, within = (
+        stats.segment_quantiles(flat, lengths, [0.5])[:, 0],
+        stats.segment_variances_of_medians(flat, lengths),
+    )
+    owner, replicate = (np.array([one[i] for one in of], dtype=np.int64) for i in (0, 1))
+    size = len(finished)
+    scatter, counts = moderation.scatter_of(centres, owner, replicate, np.zeros(size, dtype=np.int64))
+    if baseline is None:
+        processes = moderation.Processes(centres, within, owner, size, counts)
+        return _widest(moderation.median_intervals(processes, scatter, confidence))
+    others = [c for c in range(size) if c != baseline]
+    hit = {(c, p) for (c, p, _), kept in zip(of, counts.tolist(), strict=True) if not kept}
+    pairs = _pairs(finished, baseline, others, hit)
+    ours = np.array(others, dtype=np.int64)
+    return _widest(moderation.ratio_intervals(pairs, ours, np.full(ours.size, baseline), scatter, confidence))
+
+
+def _pairs(
+    finished: Sequence[Sequence[Medians]], baseline: int, others: Sequence[int], hit: set[tuple[int, int]]
+) -> Processes:
+    """The log ratio of each process of the others to the baseline's that took turns with it."""
+    import numpy as np
+
+    from benchbox.numerics import moderation, stats
+
+    found: list[tuple[int, bool, list[float]]] = []
+    for position, case in enumerate(others):
+        for p, (mine, other) in enumerate(zip(finished[case], finished[baseline], strict=False)):
+            if both := _in_both(mine, other):
+                kept = (case, p) not in hit and (baseline, p) not in hit
+                found.append((position, kept, [math.log(mine[r] / other[r]) for r in both]))
+    owner = np.array([position for position, _, _ in found], dtype=np.int64)
+    rounds = np.array([len(ratios) for _, _, ratios in found], dtype=np.int64)
+    flat = np.array([ratio for _, _, ratios in found for ratio in ratios], dtype=np.float64)
+    centres = stats.calm_centres(flat, rounds, owner)
+    counts = np.array([kept for _, kept, _ in found], dtype=bool)
+    return moderation.Processes(centres.values, centres.variances, owner, len(others), counts)
+
+
+def _widest(bounds: Bounds) -> float:
+    """Half the width of the widest interval over its point; infinite where one is not known."""
+    low, point, high = bounds
+    widths = ((high - low) / 2 / point).tolist()
+    return max((math.inf if math.isnan(width) else float(width) for width in widths), default=0.0)
 
 
 def _in_both(ours: Medians, theirs: Medians) -> list[int]:

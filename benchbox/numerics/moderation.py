@@ -12,8 +12,8 @@ degrees of freedom.
 What is bounded, so that intervals cover what they say where cases do differ
 (tests/numerics/test_moderation.py):
 
-* d0 by twice the case's own degrees of freedom, and by half of what all others of the group have together;
-* the variance from below by most of what the case itself has shown.
+* d0 by one and a half times the case's own degrees of freedom, and by half of what all others of the group
+have together; * the variance from below by most of what the case itself has shown.
 
 A process of which all calls are slower by far than those of the other processes, and not of the other cases
 in the same replicate, was hit: it is set aside, as long as most processes remain. One that is faster by far,
@@ -40,9 +40,9 @@ from benchbox.numerics.stats import Floats, Ints
 _HIT = 20.0
 _MAD_TO_SIGMA = 1.4826
 # How much may be borrowed, and how little a case's own variance may count (simulated: see the tests).
-_TIMES_OWN = 2.0
+_TIMES_OWN = 1.5
 _SHARE_OF_OTHERS = 0.5
-_LEAST_OF_OWN = 0.85
+_LEAST_OF_OWN = 0.9
 _SWEEPS = 12
 _LEAST_VARIANCE = 1e-18
 # Below three cases nobody can say which of them scatters; below two processes nobody knows that any does.

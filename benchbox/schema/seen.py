@@ -197,9 +197,10 @@ class Replicate:
 class Measurement:
     """All replicates of a case, and with whom they were interleaved.
 
-    Two measurements with the same `session` were taken in interleaved rounds. `placement` is how many
-    graph nodes each execution provider really took; `versions` those of the runtime in the worker.
-    `neighbours` says who else used the machine while its blocks were disturbed: commands by name, in cores.
+    Two measurements with the same `session` were taken in interleaved rounds. `placement` is how many graph
+    nodes each execution provider really took; `versions` those of the runtime in the worker. `neighbours`
+    says who else used the machine while its blocks were disturbed: commands by name, in cores. `statistics`
+    says by which intervals measuring stopped: `t`, of each case alone, or `moderated` over the group.
     """
 
     session: str
@@ -208,6 +209,7 @@ class Measurement:
     placement: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     neighbours: Mapping[str, float] = field(default_factory=dict)
+    statistics: str = "t"
 
 
 @dataclass(frozen=True)

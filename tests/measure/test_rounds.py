@@ -397,8 +397,8 @@ def test_rounds_that_only_one_of_the_two_has_are_left_out() -> None:
     ours, theirs = {0: 2.0, 1: 4.0, 2: 6.0, 7: 1.0}, {3: 1.0, 0: 1.0, 1: 2.0, 2: 3.0}
     assert stopping.process_half_width(ours, theirs, 0.95) == 0.0
     assert stopping.process_half_width(ours, {0: 1.0, 1: 2.0}, 0.95) == math.inf
-    assert stopping.case_half_width([ours, ours], [theirs, theirs], 0.95) == 0.0
-    assert stopping.case_half_width([ours], [theirs], 0.95) == math.inf
+    assert stopping.group_half_width([[theirs, theirs], [ours, ours]], 0, 0.95) == 0.0
+    assert stopping.group_half_width([[theirs], [ours]], 0, 0.95) == math.inf
 
 
 @pytest.mark.parametrize(
