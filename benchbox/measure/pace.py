@@ -39,7 +39,7 @@ class Pace:
             self._process.kill()
             self._process = None
 
-    def now(self) -> float | None:
+    def heard(self) -> float | None:
         """How long the canary takes now, over what it takes at its best: 1.3 is a machine that is slower by a
         third.
 

@@ -335,7 +335,7 @@ def _measure_block(number: int, seat: _Seat, sitting: _Sitting) -> None:
     """The worker's block is kept, and marked where it was disturbed; the pace is that right before it."""
     with sitting.ledger.on("measure", seat.ready.case.id):
         with sitting.ledger.on("canary", seat.ready.case.id):
-            pace = sitting.settings.pace.now() if sitting.settings.pace else None
+            pace = sitting.settings.pace.heard() if sitting.settings.pace else None
         block = seat.ask(Block, "block", round=number, block_seconds=sitting.settings.plan.block_seconds)
     if block is not None:
         seat.blocks.append(replace(block, disturbed=disturbance(block, sitting.cores), pace=pace))

@@ -53,17 +53,24 @@ def of(group: Group, escape: Callable[[str], str]) -> dict[str, Any]:
 
 def panels(cases: Sequence[tuple[str, Measurement | None, float | None]]) -> list[Panel]:
     """A panel for each timed case, all on one scale: relative to the case's own median."""
-    series = [
-        (label, _relative(measurement, p50_ms), measurement)
-        for label, measurement, p50_ms in cases[:MAX_PANELS]
-        if measurement is not None and p50_ms
-    ]
-    values = [value for _, lines, _ in series for line in lines for value, _ in line]
+    shown = [(label, m, p50_ms) for label, m, p50_ms in cases[:MAX_PANELS] if m is not None and p50_ms]
+    series = [(label, _relative(measurement, p50_ms)) for label, measurement, p50_ms in shown]
+    if pace := _pace([measurement for _, measurement, _ in shown]):
+        series.append(("the canary, over the best that it took", [pace]))
+    values = [value for _, lines in series for line in lines for value, _ in line]
     if not values:
         return []
     # At least 5 % each way, so that a calm machine does not look like a wild one.
     reach = max(0.05, *(abs(value) for value in values))
-    return [_panel(label, lines, reach) for label, lines, _ in series]
+    return [_panel(label, lines, reach) for label, lines in series]
+
+
+def _pace(measurements: Sequence[Measurement]) -> list[tuple[float, bool]]:
+    """How much longer the canary took than at its best, in the order of time, and where the machine was
+    slow."""
+    blocks = [b for m in measurements for replicate in m.replicates for b in replicate.blocks]
+    known = sorted((b.started_ns, b.pace, calm.is_slow(b)) for b in blocks if b.pace is not None)
+    return [(pace - 1, slow) for _, pace, slow in known]
 
 
 def _case(row: Row, label: str) -> dict[str, Any]:

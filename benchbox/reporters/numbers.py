@@ -19,6 +19,10 @@ _DECIMALS, _NARROW_DECIMALS = 6, 4
 _BOUNDLESS = 1000
 
 
+# Of an interval: too few processes, or too far apart, to say anything.
+NOT_YET_KNOWN = "not yet known"
+
+
 def number(value: float | None, digits: int = 4, *, narrow: bool = False) -> str:
     """`2,485`, `140.8`, `0.8333`: significant digits without an exponent, thousands apart."""
     if value is None:
@@ -45,14 +49,16 @@ def count(how_many: int, noun: str, plural: str = "") -> str:
 
 
 def interval(
-    low: float | None, high: float | None, point: float, digits: int = 4, *, narrow: bool = False
+    low: float | None, high: float | None, point: float | None, digits: int = 4, *, narrow: bool = False
 ) -> str:
-    """`133.0 to 148.9`; `133.0-148.9` where it is narrow. Empty where there is none.
+    """`133.0 to 148.9`; `133.0-148.9` where it is narrow. `not yet known` where there is none of a point.
 
     Bounds have as many decimals as the point has, but for one that lies far above it.
     """
-    if low is None or high is None:
+    if point is None:
         return ""
+    if low is None or high is None:
+        return NOT_YET_KNOWN
     far = high if high >= 10 * point else point
     first, last = (
         f"{bound:,.{_decimals(like, digits, narrow)}f}" for bound, like in ((low, point), (high, far))
@@ -61,7 +67,7 @@ def interval(
 
 
 def with_interval(point: float | None, low: float | None, high: float | None) -> str:
-    """`140.7 (133.0 to 148.9)`."""
+    """`140.7 (133.0 to 148.9)`, `140.7 (not yet known)`."""
     return _and_bounds(number(point), "" if point is None else interval(low, high, point))
 
 
@@ -76,9 +82,11 @@ def ratio(
 def ratio_interval(
     low: float | None, high: float | None, point: float | None, digits: int = 3, *, narrow: bool = False
 ) -> str:
-    """`0.441 to 0.466`; an end that is boundless reads so."""
-    if low is None or high is None or point is None:
+    """`0.441 to 0.466`; an end that is boundless reads so. `not yet known` where there is none of a point."""
+    if point is None:
         return ""
+    if low is None or high is None:
+        return "unknown" if narrow else NOT_YET_KNOWN
     if narrow:
         return f"{_four_signs(low)}-{_four_signs(high)}"
     if high >= _BOUNDLESS:

@@ -256,6 +256,10 @@ def details(row: Row) -> list[tuple[str, str]]:
         ("calls timed", numbers.integer(row["samples"])),
         ("processes, rounds", _both(row["replicates"], row["rounds"])),
         ("disturbed blocks", numbers.integer(row["disturbed_blocks"]) if row["disturbed_blocks"] else None),
+        ("calm", _share(row["calm_share"])),
+        ("slow machine", _share(row["slow_share"]) if row["slow_share"] else None),
+        ("CPU time ms", numbers.number(row["cpu_ms"])),
+        ("energy J", numbers.number(row["energy_joules"], 3)),
         ("stopped by", row["stopped_by"]),
         ("load seconds", numbers.number(row["load_seconds"], 3)),
         ("peak MiB in all", numbers.memory_mib(row["peak_memory_mib"])),
@@ -275,6 +279,10 @@ def details(row: Row) -> list[tuple[str, str]]:
         ("case", row["case_id"]),
     ]
     return [(name, value) for name, value in pairs if value]
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else numbers.percent(share, 0)
 
 
 def _behind_the_mask(row: Row) -> str:

@@ -5,11 +5,12 @@ A function of records, without pandas: tables and reports ask it, and so can who
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from benchbox.numerics import stats
 from benchbox.numerics.stats import Floats, Ints
@@ -21,6 +22,9 @@ from benchbox.schema.seen import Record
 
 # An interval that reaches so many times its point is none.
 _BOUNDLESS = 1e6
+# An interval whose end is so many times its beginning is none that a reader can use: three processes, one of
+# them hit. A ratio's still tells faster from slower.
+_WIDE = 3.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,38 @@ class Ranking:
     @cached_property
     def timings(self) -> Timings:
         """Of all records, and after them of the companions: the baselines that were taken beside them."""
-        return timings.timings(self.gathered.calls, self.gathered.companion_calls)
+        plain = timings.timings(self.gathered.calls, self.gathered.companion_calls)
+        return replace(plain, groups=self._sat_together)
+
+    @cached_property
+    def _sat_together(self) -> Ints:
+        """Which measurements in `timings` were taken in the same rounds of the same run: a number each.
+
+        One baseline that stands beside many records as their companion is one measurement: the first of them
+        counts for all, and the others have none (-1).
+        """
+        numbers: dict[tuple[str, str], int] = {}
+        found: list[int] = []
+        for run, session in zip(self.runs, self.gathered.sessions, strict=True):
+            found.append(-1 if session is None else numbers.setdefault((run, session), len(numbers)))
+        first = self._first_companions
+        for number, (run, session) in enumerate(
+            zip(self.runs, self.gathered.companion_sessions, strict=True)
+        ):
+            mine = session is not None and first[run, session] == number
+            found.append(numbers.setdefault((run, session or ""), len(numbers)) if mine else -1)
+        return np.array(found, dtype=np.int64)
+
+    @cached_property
+    def _first_companions(self) -> Mapping[tuple[str, str], int]:
+        """By run and session, the first record that the baseline of other rounds stands beside."""
+        found: dict[tuple[str, str], int] = {}
+        for number, (run, session) in enumerate(
+            zip(self.runs, self.gathered.companion_sessions, strict=True)
+        ):
+            if session is not None:
+                found.setdefault((run, session), number)
+        return found
 
     @cached_property
     def medians_ns(self) -> Bounds:
@@ -70,7 +105,8 @@ class Ranking:
         both = np.concatenate([self.confidence, self.confidence])
         low, point, high = timings.medians(self.timings, both)
         size = len(self.groups)
-        return _bounded((low[:size], point[:size], high[:size]))
+        found = (low[:size], point[:size], high[:size])
+        return _known(found, says_nothing=_wide(found))
 
     @cached_property
     def ratios(self) -> Bounds:
@@ -78,7 +114,10 @@ class Ranking:
         rounds."""
         theirs = self._baselines
         ours = np.flatnonzero(theirs >= 0)
-        pairs = _bounded(timings.ratios(self.timings, ours, theirs[ours], self.confidence[ours]))
+        found = timings.ratios(self.timings, ours, theirs[ours], self.confidence[ours])
+        with np.errstate(invalid="ignore"):
+            undecided = (found[0] <= 1) & (found[2] >= 1)
+        pairs = _known(found, says_nothing=_wide(found) & undecided)
         bounds = []
         for pair in pairs:
             column = np.full(theirs.size, np.nan)
@@ -130,7 +169,7 @@ class Ranking:
             if session is None or baselines[number] or group in unfit:
                 continue
             if beside[number] == session:
-                theirs[number] = len(groups) + number
+                theirs[number] = len(groups) + self._first_companions[self.runs[number], session]
             elif group in own and sessions[own[group]] == session:
                 theirs[number] = own[group]
         return theirs
@@ -199,8 +238,14 @@ def recommend(records: Sequence[Record], plan: MeasurePlan | None = None) -> tup
     return rank(records, plan).recommendations
 
 
-def _bounded(bounds: Bounds) -> Bounds:
-    """Without the intervals that say nothing: of two processes, at a high confidence."""
+def _known(bounds: Bounds, *, says_nothing: npt.NDArray[np.bool_]) -> Bounds:
+    """Without the intervals that say nothing; the points stay."""
     low, point, high = bounds
-    boundless = ~(high <= _BOUNDLESS * point)
+    boundless = ~(high <= _BOUNDLESS * point) | says_nothing
     return np.where(boundless, np.nan, low), point, np.where(boundless, np.nan, high)
+
+
+def _wide(bounds: Bounds) -> npt.NDArray[np.bool_]:
+    with np.errstate(invalid="ignore"):
+        wide: npt.NDArray[np.bool_] = bounds[2] > _WIDE * bounds[0]
+    return wide

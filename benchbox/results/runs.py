@@ -42,7 +42,7 @@ _READING_ORDER = {"ok": 0, "mismatch": 0, "failed": 1, "skipped": 2}
 _ENDED = ("outcome", "stage", "reason", "hint")
 
 # Numbers even where no case has one: a column of None would be a column of objects.
-_FLOATS = ("_ms", "_mib", "_seconds", "_share", "_error", "cosine", "sqnr_db", "noise_floor")
+_FLOATS = ("_ms", "_mib", "_seconds", "_share", "_joules", "_error", "cosine", "sqnr_db", "noise_floor")
 
 
 @dataclass(frozen=True)

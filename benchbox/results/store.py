@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,8 @@ from benchbox.schema.seen import Environment, Record
 RECORDS = "records.jsonl"
 SUITE = "suite.json"
 _PROBLEMS_SHOWN = 3
+_LONGEST_SECONDS = 1e9
+TIME = "time.jsonl"
 ENVIRONMENT = "environment.json"
 """The environment is named by the run; hosts and users are not in it."""
 
@@ -31,7 +33,7 @@ class Results:
     """What a run left behind. `unreadable` lists line numbers of records.jsonl that could not be read
     (a torn last line after a kill, a damaged disk); `newer` are the schema versions of those among them
     that a newer benchbox wrote, `problems` says of the first of the others what is wrong; `suite` is the
-    suite as it was resolved."""
+    suite as it was resolved, `wall_seconds` how long each time took in which the run was worked on."""
 
     name: str
     folder: Path
@@ -41,6 +43,7 @@ class Results:
     unreadable: tuple[int, ...] = ()
     newer: tuple[int, ...] = ()
     problems: tuple[str, ...] = ()
+    wall_seconds: tuple[float, ...] = ()
 
     @property
     def damage(self) -> str:
@@ -73,6 +76,11 @@ class RunFolder:
                 f"cannot write {path}: {error.strerror}. Finished cases are safe; free the disk or mend "
                 f"the permissions, then continue with: benchbox run --resume {self.folder}"
             ) from error
+
+    def took(self, seconds: float) -> None:
+        """Notes how long the run was worked on this time. A disk that refuses loses this and nothing else."""
+        with suppress(OSError), (self.folder / TIME).open("a", encoding="utf-8") as file:
+            file.write(_dump({"wall_seconds": seconds}) + "\n")
 
 
 def create(
@@ -200,6 +208,17 @@ def without_collecting() -> Iterator[None]:
             gc.enable()
 
 
+def _wall_seconds(path: Path) -> tuple[float, ...]:
+    """Of a file that anybody may have edited, what is a time."""
+    found: list[float] = []
+    with suppress(OSError, ValueError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            seconds = json.loads(line).get("wall_seconds")
+            if isinstance(seconds, int | float) and 0 <= seconds < _LONGEST_SECONDS:
+                found.append(float(seconds))
+    return tuple(found)
+
+
 def _results(folder: Path, records: Sequence[Record], damaged: _Damaged) -> Results:
     return Results(
         name=os.path.basename(os.path.abspath(folder)),  # noqa: PTH100, PTH119 - of `.` too, and of a link
@@ -207,6 +226,7 @@ def _results(folder: Path, records: Sequence[Record], damaged: _Damaged) -> Resu
         records=records,
         environment=_read_environment(folder / ENVIRONMENT),
         suite=_read_json(folder / SUITE),
+        wall_seconds=_wall_seconds(folder / TIME),
         unreadable=tuple(damaged.numbers),
         newer=tuple(sorted(damaged.versions)),
         problems=tuple(damaged.problems),

@@ -82,6 +82,7 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
     writes none; `launcher` says where workers and builders run. Raises SuiteError and StoreError; whatever
     happens to a case becomes its record.
     """
+    watch = clock.Stopwatch.start()
     loaded, request = _resolve(suite, overrides, (only, skip))
     here = launcher.machine.describe()
     if resume is None:
@@ -110,6 +111,8 @@ def run(  # noqa: PLR0913  # the front door: one keyword for each option of the 
         with closing(work.records(todo)) as made:
             for records in made:
                 _keep(records, book, say)
+    if todo:
+        book.took(watch.seconds())
     kept = before if before and not todo else store.load(book.folder)
     try:
         drawn, problem = _write_reports(book.folder, reports), ""

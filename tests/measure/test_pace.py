@@ -34,23 +34,23 @@ class Scripted(Local):
 def test_the_pace_is_the_slower_part_over_its_own_quartile():
     launcher = Scripted(*[(100, 400)] * 8, (110, 600), (130, 400), (100, 400))
     with Pace(launcher) as pace:
-        assert [pace.now(), pace.now(), pace.now()] == [1.5, 1.3, 1.0]
+        assert [pace.heard(), pace.heard(), pace.heard()] == [1.5, 1.3, 1.0]
     assert launcher.killed == 1
 
 
 def test_a_song_during_which_somebody_had_a_core_says_nothing():
     with Pace(Scripted(*[(100, 400)] * 8, (None, 400), (100, 400))) as pace:
-        assert [pace.now(), pace.now()] == [None, 1.0]
+        assert [pace.heard(), pace.heard()] == [None, 1.0]
 
 
 def test_without_a_canary_nobody_knows_the_pace():
     with Pace(Scripted(*[(100, 400)] * 8)) as pace:
-        assert [pace.now(), pace.now()] == [None, None]
+        assert [pace.heard(), pace.heard()] == [None, None]
 
 
 def test_a_real_canary_sings():
     with Pace(LOCAL) as pace:
-        found = [pace.now() for _ in range(3)]
+        found = [pace.heard() for _ in range(3)]
     known = [value for value in found if value is not None]
     assert all(0.2 < value < 20 for value in known)
     assert pace._cores_ns  # it was heard at least once

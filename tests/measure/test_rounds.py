@@ -100,7 +100,7 @@ class Paces(Pace):
     def __init__(self, said: Iterator[float]) -> None:
         self.said = said
 
-    def now(self) -> float | None:
+    def heard(self) -> float | None:
         return next(self.said)
 
 

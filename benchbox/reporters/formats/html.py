@@ -24,6 +24,7 @@ from benchbox.reporters import (
     pictures,
     quietness,
     templates,
+    timeline,
     wording,
 )
 from benchbox.reporters.wording import Group
@@ -87,6 +88,7 @@ def render(runs: Runs, plotly_js: str) -> str:
         tolerances=_tolerances(runs),
         random=wording.RANDOM_WEIGHTS if (frame["weights"] == "random").any() else "",
         quietness=quietness.of_runs(runs),
+        timeline=timeline.of_runs(runs),
         w=wording,
         n=numbers,
         metric_name=labels.metric_name,

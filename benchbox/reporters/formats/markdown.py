@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchbox.reporters import across, labels, machines, numbers, quietness, templates, wording
+from benchbox.reporters import across, labels, machines, numbers, quietness, templates, timeline, wording
 
 if TYPE_CHECKING:
     from benchbox.results.runs import Runs
@@ -41,6 +41,7 @@ def render(runs: Runs) -> str:
         ],
         random=wording.RANDOM_WEIGHTS if any(group.random for group in groups) else "",
         quietness=quietness.of_runs(runs),
+        timeline=timeline.of_runs(runs),
         w=wording,
         n=numbers,
         metric_name=labels.metric_name,
