@@ -76,6 +76,14 @@ def perf(session: nox.Session) -> None:
 
 
 @nox.session
+def shaking(session: nox.Session) -> None:
+    """Numbers beside a neighbour that takes a core in bursts: about nine minutes. `-- --neighbour nice` is
+    another."""
+    session.install(*PINNED, "-e", ".[cpu,test]")
+    session.run("python", "tests/perf/shaking.py", *session.posargs)
+
+
+@nox.session
 def zoo(session: nox.Session) -> None:
     """The small suite of every model family, path by path: at most 20 minutes on two cores.
 
