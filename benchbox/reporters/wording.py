@@ -123,6 +123,12 @@ class Group:
         )
 
 
+def random_weights(groups: Sequence[Group]) -> str:
+    """What stands over a whole report: only where it is true of all its groups. Else each says it for
+    itself."""
+    return RANDOM_WEIGHTS if groups and all(group.random for group in groups) else ""
+
+
 def groups(runs: Runs, max_rows: int = sys.maxsize, max_groups: int = sys.maxsize) -> list[Group]:
     """The first groups of the table that have so many rows together; only the very first is ever cut.
 

@@ -110,7 +110,7 @@ class ModelForm(Form):
     weights: Weights | None = Field(
         default=None,
         description="random: built from the architecture's config and the seed. pretrained: from the source. "
-        "By default random, for a family whose source holds the weights pretrained.",
+        "By default random; pretrained where the source is a folder that holds weights.",
     )
     seed: Annotated[int, Between(0, 2**32 - 1)] = Field(
         default=0, description="Seed of random weights and inputs."
@@ -138,7 +138,7 @@ def read_model(data: Any, info: ValidationInfo) -> Model:
     if form.attention and task not in family.ATTENTION:
         refuse(wrong(_no_attention(form.family, task), "attention"))
     name = form.name or clean_name(local.located(form.source, folder).rpartition("/")[2])
-    weights = form.weights or family.WEIGHTS
+    weights = form.weights or ("pretrained" if _holds_weights(form.source, folder) else family.WEIGHTS)
     given = {field: getattr(form, field) for field in ModelForm.model_fields}
     given["config"] = paths_in(form.config, folder, "config")
     given["family"] = word
@@ -151,6 +151,18 @@ def read_model(data: Any, info: ValidationInfo) -> Model:
     if details:
         refuse(*details)
     return model
+
+
+# What transformers calls the weights of a folder; `*.bin` is refused later, with its reason.
+_WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
+
+
+def _holds_weights(source: str, folder: Path) -> bool:
+    """Whether the source is a folder on this disk with a model in it: who names one means that model."""
+    if not local.is_local(source):
+        return False
+    place = Path(local.located(source, folder))
+    return place.is_dir() and any(next(place.glob(pattern), None) for pattern in _WEIGHT_FILES)
 
 
 def _unknown_settings(model: Model, family: Family) -> Iterator[InitErrorDetails]:

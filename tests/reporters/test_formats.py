@@ -189,6 +189,19 @@ def test_random_weights_are_said_where_there_are_any(runs):
     assert notice not in markdown.render(frame.Runs((pretrained,)))
 
 
+def test_beside_models_with_real_weights_the_note_stands_over_the_groups_it_is_true_of(runs):
+    text = markdown.render(runs)
+    headings = [block.splitlines() for block in text.split("\n## ")[1:]]
+    noted = [block[0] for block in headings if any("accuracy means nothing" in line for line in block)]
+    assert noted
+    assert all("(random weights)" in heading for heading in noted)
+    assert text.count("accuracy means nothing") == len(noted)
+    everything_random = replace(
+        runs.results[0], records=tuple(r for r in golden.RECORDS if r.case.model.weights == "random")
+    )
+    assert markdown.render(frame.Runs((everything_random,))).count("accuracy means nothing") == 1
+
+
 def test_no_recommendation_is_made_between_cases_that_cannot_be_told_apart(page):
     """Each is named with its own figures, as the one answer of the first group is."""
     parsed = Page(page)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from benchbox.errors import SuiteError
-from benchbox.suite.load import from_source, parse_suite
+from benchbox.suite.load import from_source, load_suite, parse_suite
 from suite_texts import each_is_told_with_its_place, message
 
 test_a_model_that_is_wrong_is_told_with_its_place = each_is_told_with_its_place({
@@ -64,3 +64,24 @@ inputs: {dataset: sample_images}
     said = message(text)
     assert "models.attention: swin keeps no attention over an image" in said
     assert "vit: image-classification" in said
+
+
+@pytest.mark.parametrize(
+    ("files", "said", "weights"),
+    [
+        (("config.json", "model.safetensors"), "", "pretrained"),
+        (("config.json", "model.safetensors.index.json"), "", "pretrained"),
+        (("config.json", "model.safetensors"), "weights: random, ", "random"),
+        (("config.json",), "", "random"),
+    ],
+)
+def test_a_folder_that_holds_weights_is_measured_with_them_unless_the_suite_says_random(
+    tmp_path, files, said, weights
+):
+    (tmp_path / "tuned").mkdir()
+    for name in files:
+        (tmp_path / "tuned" / name).touch()
+    text = f"models: {{{said}family: vit, source: ./tuned}}\npaths: onnx\nbackends: onnxruntime\n"
+    (tmp_path / "s.yaml").write_text(text + "inputs: {dataset: random}\n")
+    (case,) = load_suite(tmp_path / "s.yaml").cases
+    assert case.model.weights == weights

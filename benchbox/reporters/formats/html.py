@@ -86,7 +86,7 @@ def render(runs: Runs, plotly_js: str) -> str:
         drifts=_drifts(runs, shown),
         attended=[pictures.of(runs, group) for group in shown],
         tolerances=_tolerances(runs),
-        random=wording.RANDOM_WEIGHTS if (frame["weights"] == "random").any() else "",
+        random=wording.random_weights(shown),
         quietness=quietness.of_runs(runs),
         timeline=timeline.of_runs(runs),
         w=wording,

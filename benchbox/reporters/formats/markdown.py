@@ -39,7 +39,7 @@ def render(runs: Runs) -> str:
             for row, number, label in zip(group.rows, group.numbers, group.labels, strict=True)
             if row["outcome"] != "ok"
         ],
-        random=wording.RANDOM_WEIGHTS if any(group.random for group in groups) else "",
+        random=wording.random_weights(groups),
         quietness=quietness.of_runs(runs),
         timeline=timeline.of_runs(runs),
         w=wording,
