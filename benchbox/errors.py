@@ -3,7 +3,8 @@
 BenchboxError                 what happened, where, what exists, what to type next
 |-- UsageError                the command line or the suite is wrong: exit code 2
 |   |-- SuiteError            the suite: file, line, column, field, allowed, nearest match
-|   `-- StoreError            a results folder that cannot be read, or written
+|   `-- StoreError            a results folder that cannot be read, or is none
+|       `-- DiskError         the disk refuses what is written: full, read-only, not ours; exit code 3
 `-- CaseError                 ends a case, and becomes its record
     |-- Unavailable           cannot run here: the case becomes `skipped`, with what to install
     `-- StageError            a stage of a case failed: the case becomes `failed`, with its stage
@@ -22,7 +23,9 @@ class BenchboxError(Exception):
 
 
 class UsageError(BenchboxError):
-    """The command line or an input file is wrong. The CLI prints it and exits with 2."""
+    """The command line or an input file is wrong: the CLI prints it and exits with `exit_code`."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class SuiteError(UsageError):
@@ -37,7 +40,13 @@ class SuiteError(UsageError):
 
 
 class StoreError(UsageError):
-    """A results folder cannot be read or written; the message names the folder and the cause."""
+    """A results folder cannot be read; the message names the folder and the cause."""
+
+
+class DiskError(StoreError):
+    """Results cannot be written: nothing is wrong with the suite, and what is on the disk stays."""
+
+    exit_code: ClassVar[int] = 3
 
 
 class CaseError(BenchboxError):

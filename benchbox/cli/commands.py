@@ -32,7 +32,6 @@ from benchbox.cli.console import (
     NOT_OK,
     OK,
     REPORTS,
-    USAGE,
     echo_json,
     open_console,
     show,
@@ -55,7 +54,7 @@ class _Front(TyperGroup):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            stop(str(error), USAGE)
+            stop(str(error), error.exit_code)
         except BenchboxError as error:
             stop(str(error), NOT_OK)
 

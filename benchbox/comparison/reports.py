@@ -12,7 +12,7 @@ from typing import Any
 from benchbox.comparison import wording
 from benchbox.comparison.gates import Judgement
 from benchbox.comparison.rows import Change, Comparison, Row, Versus
-from benchbox.errors import StoreError
+from benchbox.errors import DiskError
 from benchbox.numerics.stats import Interval
 from benchbox.reporters import labels, numbers, templates
 from benchbox.reporters import wording as shared
@@ -56,7 +56,7 @@ class Table:
 
 
 def write(comparison: Comparison, judgement: Judgement, folder: Path) -> tuple[Path, ...]:
-    """Writes the three files. Raises StoreError where the disk refuses."""
+    """Writes the three files. Raises DiskError where the disk refuses."""
     pages = {
         "compare.html": html(comparison, judgement),
         "compare.md": markdown(comparison, judgement),
@@ -67,7 +67,7 @@ def write(comparison: Comparison, judgement: Judgement, folder: Path) -> tuple[P
         for name, text in pages.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"cannot write the comparison into {folder}: {error.strerror or error}") from error
+        raise DiskError(f"cannot write the comparison into {folder}: {error.strerror or error}") from error
     return tuple(folder / name for name in ("compare.csv", *pages))
 
 

@@ -10,12 +10,13 @@ it was.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchbox.schema.seen import Block, Replicate
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 # Of a slice's time, what a thread may have waited for a core: on a quiet machine 0.1 to 0.5 %, beside a
 # neighbour 3 % and more.
@@ -54,6 +55,8 @@ def is_disturbed(block: Block) -> bool:
 def calm_calls(block: Block) -> npt.NDArray[np.bool_]:
     """Which calls of the block nobody held up, shape (calls,). Where nobody looked, and nothing was said,
     all."""
+    import numpy as np
+
     count = len(block.latencies_ns)
     if is_surely_calm(block):
         return np.ones(count, dtype=bool)
@@ -67,6 +70,8 @@ def calm_calls(block: Block) -> npt.NDArray[np.bool_]:
 
 def calm_share(blocks: Sequence[Block]) -> float | None:
     """The share of the time in calls that was calm; None where there are no calls."""
+    import numpy as np
+
     total = sum(sum(block.latencies_ns) for block in blocks)
     held_up = sum(
         int(np.array(block.latencies_ns)[~calm_calls(block)].sum())
@@ -87,6 +92,8 @@ def counting_blocks(blocks: Sequence[Block]) -> tuple[Counting, ...]:
     Of a round the calmest, with its calm calls; none of them ran while the machine itself was slow. Where no
     round has such calls: of each round the last, with all calls.
     """
+    import numpy as np
+
     calm = [calm_calls(block) & (not is_slow(block)) for block in blocks]
     calmest: dict[int, int] = {}
     for index, block in enumerate(blocks):

@@ -40,7 +40,7 @@ from benchbox.numerics.stats import Floats, Ints
 _HIT = 20.0
 _MAD_TO_SIGMA = 1.4826
 # How much may be borrowed, and how little a case's own variance may count (simulated: see the tests).
-_TIMES_OWN = 1.5
+TIMES_OWN = 1.5
 _SHARE_OF_OTHERS = 0.5
 _LEAST_OF_OWN = 0.9
 _SWEEPS = 12
@@ -82,7 +82,7 @@ def moderate(centres: Floats) -> Moderated:
         variances = np.where(known, np.maximum((residuals**2).sum(axis=2) / own, _LEAST_VARIANCE), np.nan)
     prior, prior_degrees = _fit(variances, own, known)
     others = np.where(known, own, 0.0).sum(axis=1, keepdims=True) - 2 * own
-    bound = np.minimum(_TIMES_OWN * own, np.maximum(_SHARE_OF_OTHERS * others, 0.0))
+    bound = np.minimum(TIMES_OWN * own, np.maximum(_SHARE_OF_OTHERS * others, 0.0))
     borrowed = np.minimum(prior_degrees[:, None], bound)
     with np.errstate(invalid="ignore"):
         moderated = (borrowed * prior[:, None] + own * variances) / (borrowed + own)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchbox import plugins
-from benchbox.errors import StoreError
+from benchbox.errors import DiskError
 
 if TYPE_CHECKING:
     from benchbox.results.runs import Runs
@@ -25,4 +25,4 @@ def write_reports(runs: Runs, folder: str | Path, reporters: Sequence[str] = REP
         target.mkdir(parents=True, exist_ok=True)
         return tuple(path for plugin in loaded for path in plugin.write(runs, target))
     except OSError as error:
-        raise StoreError(f"cannot write the reports into {target}: {error.strerror or error}") from error
+        raise DiskError(f"cannot write the reports into {target}: {error.strerror or error}") from error

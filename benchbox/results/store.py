@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchbox.errors import StoreError, first_line
+from benchbox.errors import DiskError, StoreError, first_line
 from benchbox.results import lines
 from benchbox.schema import wire
 from benchbox.schema.asked import SCHEMA_VERSION, digest
@@ -72,7 +72,7 @@ class RunFolder:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StoreError(
+            raise DiskError(
                 f"cannot write {path}: {error.strerror}. Finished cases are safe; free the disk or mend "
                 f"the permissions, then continue with: benchbox run --resume {self.folder}"
             ) from error
@@ -96,7 +96,7 @@ def create(
         _write(folder / ENVIRONMENT, wire.encode(environment))
         (folder / RECORDS).touch()
     except OSError as error:
-        raise StoreError(f"cannot create {folder}: {error.strerror}") from error
+        raise DiskError(f"cannot create {folder}: {error.strerror}") from error
     return RunFolder(folder)
 
 

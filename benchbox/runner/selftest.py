@@ -22,7 +22,7 @@ from benchbox.machine import clock
 from benchbox.machine.launcher import LOCAL, Launcher
 from benchbox.machine.neighbours import Neighbours
 from benchbox.measure import rounds
-from benchbox.numerics import calm, stats
+from benchbox.numerics import calm, moderation, stats
 from benchbox.numerics.stats import Interval, Verdict
 from benchbox.plugins.backends import synthetic
 from benchbox.reporters import quietness
@@ -152,7 +152,9 @@ def smallest_provable(
     known = [interval for interval in intervals if interval is not None]
     if not known or replicates < 2:
         return None
-    t = float(stdtrit(replicates - 1, 0.5 + plan.confidence / 2))
+    # What the intervals of the group's cases had: their own, and what they borrow from each other at most.
+    degrees = (1 + moderation.TIMES_OWN) * (replicates - 1)
+    t = float(stdtrit(degrees, 0.5 + plan.confidence / 2))
     errors = [math.log(interval.high / interval.low) / 2 / t for interval in known]
     error = math.sqrt(sum(value**2 for value in errors) / len(errors))
     return math.exp(max(t * error, math.log1p(plan.margin)) + _POWER * error) - 1

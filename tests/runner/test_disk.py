@@ -160,21 +160,21 @@ def test_a_results_folder_that_becomes_read_only_loses_no_finished_case(
     assert workers() == []
 
 
-def test_a_run_into_a_read_only_folder_exits_with_2_and_names_it(mount: Mount, tmp_path: Path) -> None:
+def test_a_run_into_a_read_only_folder_exits_with_3_and_names_it(mount: Mount, tmp_path: Path) -> None:
     disk = mount(2**16)
     remount(disk, "ro")
     result = CliRunner().invoke(commands.app, ["run", str(suite_file(tmp_path)), "--results", str(disk)])
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     assert result.stderr.startswith(f"error: cannot create {disk}/tiny-")
     assert result.stderr.endswith(": Read-only file system\n")
 
 
-def test_reports_that_find_no_room_exit_with_2_and_the_results_stay(mount: Mount, tmp_path: Path) -> None:
+def test_reports_that_find_no_room_exit_with_3_and_the_results_stay(mount: Mount, tmp_path: Path) -> None:
     run = store.create(tmp_path, {"name": "tiny"}, HERE, name="tiny", now=NOW)
     run.append([FULL])
     disk = mount(2**16)
     result = CliRunner().invoke(commands.app, ["report", str(run.folder), "--out", str(disk / "out")])
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     assert result.stderr == f"error: cannot write the reports into {disk / 'out'}: No space left on device\n"
     assert store.load(run.folder).records == (FULL,)
 
