@@ -24,6 +24,7 @@ from ruamel.yaml import YAML
 import benchbox
 import cases
 import places
+from benchbox.build.cache import Cache
 
 PACKAGE = Path(benchbox.__file__).parent.parent
 QUICK = {
@@ -56,16 +57,30 @@ def furnished(folder: Path) -> Path:
     return folder
 
 
-def with_results(folder: Path) -> Path:
-    """The folder after `FIRST`: `results/before`, `results/after`, and a run that lost its last case."""
+def after_a_run(folder: Path) -> Path:
+    """The folder after `FIRST`."""
     ended = run(folder, FIRST)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     (made,) = (folder / "results").iterdir()
+    with_results(folder, made)
+    shutil.rmtree(made)
+    return folder
+
+
+def with_results(folder: Path, made: Path) -> Path:
+    """The folder with a run's results: `results/before`, `results/after`, and one that lost its last case."""
     for name in ("before", "after", RESUMED):
         shutil.copytree(made, folder / "results" / name)
-    shutil.rmtree(made)
     records = folder / "results" / RESUMED / "records.jsonl"
     records.write_text("".join(records.read_text().splitlines(keepends=True)[:-1]))
+    return folder
+
+
+def with_artifacts(folder: Path) -> Path:
+    """The folder with as many artifacts in the cache of its home as suites/smoke.yaml makes."""
+    cache = Cache(folder / "home" / ".cache" / "benchbox")
+    for number in range(7):
+        cache.make(f"{number:064}", lambda made: {"kind": str((made / "a").write_bytes(bytes(250_000)))})
     return folder
 
 
