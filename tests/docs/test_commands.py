@@ -183,7 +183,8 @@ def with_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     pytest.importorskip("PIL")
     folder = reading.furnished(tmp_path_factory.mktemp("reading") / "here")
-    assert reading.run(folder, "benchbox list").returncode == 0
+    asked = reading.run(folder, "benchbox list && benchbox plan suites/vit.yaml")
+    assert asked.returncode == 0, asked.stderr
     return reading.with_artifacts(reading.with_results(folder, OLD))
 
 
