@@ -148,7 +148,7 @@ def test_no_suite_can_name_the_synthetic_network():
 def test_it_runs_through_real_workers(monkeypatch):
     """Two short processes a case: they prove nothing, but every comparison is there."""
     plan = MeasurePlan(
-        replicates=2, budget_seconds=0.3, min_rounds=2, block_seconds=0.02, warm_up_seconds=0.05
+        replicates=2, budget_seconds=0.05, min_rounds=2, block_seconds=0.005, warm_up_seconds=0.01
     )
     monkeypatch.setattr(selftest, "plan_for", lambda _seconds: plan)
     said: list[float] = []

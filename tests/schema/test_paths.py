@@ -25,8 +25,8 @@ DIGITS = places.SUITES / "digits"
 MODEL = "{family: vit, source: ./base, weights: pretrained}"
 SUITE = f"""
 models: {MODEL}
-paths: [torch]
-backends: [pytorch]
+paths: [onnx]
+backends: [onnxruntime]
 inputs: {{dataset: digits, image_size: 8}}
 measure: {{budget_seconds: 0.1, replicates: 2, most_replicates: 2, block_seconds: 0.01, warm_up_seconds: 0.1}}
 """
