@@ -257,7 +257,7 @@ def _follow(command: str, place: str, folder: Path, how: How) -> str:
             assert not problem, f"{place}: {command}: {problem}"
             return ""
     run = how(command)
-    ended = reading.run(folder, run)
+    ended = (reading.run_here if how is brief else reading.run)(folder, run)
     codes, said = ENDS.get(command, ((0,), "")) if run == shorter(command) else ((0,), "")
     output = ended.stdout + ended.stderr
     assert ended.returncode in codes, f"{place}: {command} ended with {ended.returncode}:\n{output}"
