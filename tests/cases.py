@@ -62,6 +62,20 @@ def unfused(batch: int = 1, **changes: Any) -> Case:
     return case("onnx", batch=batch, options={"graph_optimization": "disable"}, **changes)
 
 
+def written(**measure: float) -> dict[str, Any]:
+    """A suite of the tiny model on ONNX Runtime as its file has it, in two processes a case."""
+    return {
+        "name": "tiny",
+        "models": [{"name": MODEL.name, "family": "vit", "source": MODEL.source, "config": dict(CONFIG)}],
+        "paths": ["onnx"],
+        "backends": ["onnxruntime"],
+        "threads": {"intra_op": 1, "inter_op": 1},
+        "inputs": {"dataset": {"random": {"height": 32, "width": 32}}, "batch": 1, "image_size": 32},
+        "parity": {"samples": SAMPLES},
+        "measure": {"replicates": 2, "most_replicates": 2, "warm_up_seconds": 0.05, **measure},
+    }
+
+
 def suite(cases: Sequence[Case], plan: MeasurePlan = QUICK, samples: int = SAMPLES) -> Suite:
     """A suite of cases that were made by hand."""
     return Suite("tiny", "tiny.yaml", tuple(cases), ParityPlan(samples=samples), plan)

@@ -11,7 +11,10 @@ suites/ holds.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,10 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
 import benchbox
 import cases
 import places
+from benchbox.build.cache import Cache
+from benchbox.cli import commands
 
 PACKAGE = Path(benchbox.__file__).parent.parent
 QUICK = {
@@ -56,22 +62,36 @@ def furnished(folder: Path) -> Path:
     return folder
 
 
-def with_results(folder: Path) -> Path:
-    """The folder after `FIRST`: `results/before`, `results/after`, and a run that lost its last case."""
+def after_a_run(folder: Path) -> Path:
+    """The folder after `FIRST`."""
     ended = run(folder, FIRST)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     (made,) = (folder / "results").iterdir()
+    with_results(folder, made)
+    shutil.rmtree(made)
+    return folder
+
+
+def with_results(folder: Path, made: Path) -> Path:
+    """The folder with a run's results: `results/before`, `results/after`, and one that lost its last case."""
     for name in ("before", "after", RESUMED):
         shutil.copytree(made, folder / "results" / name)
-    shutil.rmtree(made)
     records = folder / "results" / RESUMED / "records.jsonl"
     records.write_text("".join(records.read_text().splitlines(keepends=True)[:-1]))
     return folder
 
 
-def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """The command in bash, in the folder, without a hub and with a home of its own."""
-    environment = {
+def with_artifacts(folder: Path) -> Path:
+    """The folder with as many artifacts in the cache of its home as suites/smoke.yaml makes."""
+    cache = Cache(folder / "home" / ".cache" / "benchbox")
+    for number in range(7):
+        cache.make(f"{number:064}", lambda made: {"kind": str((made / "a").write_bytes(bytes(250_000)))})
+    return folder
+
+
+def environment(folder: Path) -> Mapping[str, str]:
+    """Without a hub, and with a home of its own."""
+    return {
         "HOME": str(folder / "home"),
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(PACKAGE),
@@ -79,10 +99,25 @@ def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
         "COLUMNS": "100",
         "LANG": "C.UTF-8",
     }
+
+
+def run_here(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """As `run`; what needs no shell is done by this process, which has loaded it all already."""
+    if not re.fullmatch(r"benchbox [^<>&|*]+", command):
+        return run(folder, command)
+    words = shlex.split(command)
+    with contextlib.chdir(folder):
+        ended = CliRunner().invoke(commands.app, words[1:], env=environment(folder), prog_name=words[0])
+    assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
+    return subprocess.CompletedProcess(words, ended.exit_code, ended.stdout, ended.stderr)
+
+
+def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """The command in bash, in the folder."""
     return subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
-        env=environment,
+        env=environment(folder),
         capture_output=True,
         text=True,
         timeout=300,

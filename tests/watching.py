@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,18 +25,17 @@ def name_of(case: Case) -> str:
 
 def workers() -> list[psutil.Process]:
     """The live workers of this process, in the order in which they were started."""
-    found = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-    return sorted(
-        (p for p in found if "benchbox.measure.worker" in p.cmdline()), key=lambda p: p.create_time()
-    )
+    return _children("benchbox.measure.worker")
 
 
 def builders() -> list[psutil.Process]:
     """The live builders of this process, in the order in which they were started."""
+    return _children("benchbox.build.builder")
+
+
+def _children(role: str) -> list[psutil.Process]:
     found = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-    return sorted(
-        (p for p in found if "benchbox.build.builder" in p.cmdline()), key=lambda p: p.create_time()
-    )
+    return sorted((p for p in found if role in p.cmdline()), key=lambda p: p.create_time())
 
 
 def is_gone(pid: int) -> bool:
@@ -97,3 +97,8 @@ class Notes(Silent):
         """The record of the case of that name."""
         (found,) = [record for record in self.records if name_of(record.case) == name]
         return found
+
+
+def command(*words: str | Path) -> list[str]:
+    """A command of benchbox for a process of its own."""
+    return [sys.executable, "-c", "from benchbox.cli.commands import main; main()", *map(str, words)]

@@ -142,7 +142,7 @@ def processes(
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
-@pytest.mark.parametrize("offset", [0.0, 0.005, 0.02, 0.1])
+@pytest.mark.parametrize("offset", [0.0, 0.1])
 def test_a_case_against_itself_in_another_run_is_called_different_in_at_most_3_percent(count, offset):
     rng = np.random.default_rng(count)
     found = Counter(

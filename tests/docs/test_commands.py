@@ -11,8 +11,8 @@ How a block is held against the code:
   commands are those of the page, the suites are cut down. What would install, or take minutes, is held
   against what it names: `CHECKED` has a function a program. `SHORTER` and `ENDS` list what is not run as it
   is written, and what does not end with 0.
-* `benchbox run SUITE` takes half a minute even so. The first of them is run, and one that goes on; the others
-  are read by the command line, and their cases planned. The slow tests run them all (`nox -s docs`).
+* `benchbox run` and `selftest` take half a minute even so: the slow tests do them all (`nox -s docs`). The
+  others hold them against the command line, plan the cases, and go on with the results of an older run.
 * `text` after `sh` is what its last command prints, numbers and the width of columns aside.
 """
 
@@ -68,6 +68,7 @@ ENDS: Mapping[str, tuple[tuple[int, ...], str]] = {
     "benchbox selftest": ((0, 1), "A against A"),
     "benchbox selftest --minutes 5": ((0, 1), "A against A"),
 }
+OLD = places.TESTS / "golden" / "run-92cd9bd"
 PLUGINS = {
     "load": contract.Family,
     "samples": contract.DatasetPlugin,
@@ -76,6 +77,12 @@ PLUGINS = {
     "open": contract.BackendPlugin,
     "write": contract.Reporter,
 }
+# In Python, a run gives the results that are there.
+PREPARED = """
+import benchbox
+from benchbox.runner.runner import Finished
+benchbox.run = lambda suite: Finished(benchbox.load_results("results/before").results[0], (), False)
+"""
 LANGUAGES = ("sh", "yaml", "python", "toml", "text")
 # What a nox session hands its arguments to.
 SCRIPTS = {"zoo": "tests/zoo.py", "perf": "tests/perf/against_bare_loop.py"}
@@ -165,19 +172,32 @@ def test_entry_points_in_the_pages_are_of_kinds_that_exist(block: pages.Block) -
 # --- Commands ---
 
 
+PAGES_WITH_BLOCKS = [page for page in pages.PAGES if pages.blocks(page)]
+
+
+@pytest.fixture(scope="module")
+def with_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A furnished folder, with results and artifacts in it that no run has to be waited for.
+
+    What runtimes say of themselves has been asked once, for all the pages.
+    """
+    pytest.importorskip("PIL")
+    folder = reading.furnished(tmp_path_factory.mktemp("reading") / "here")
+    asked = reading.run(folder, "benchbox list && benchbox plan suites/vit.yaml")
+    assert asked.returncode == 0, asked.stderr
+    return reading.with_artifacts(reading.with_results(folder, OLD))
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_BLOCKS, ids=pages.name)
+def test_the_commands_of_a_page_do_what_it_says(page: Path, with_results: Path, tmp_path: Path) -> None:
+    follow_page(page, with_results, tmp_path / "here", brief)
+
+
 @pytest.fixture(scope="module")
 def after_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A furnished folder in which a suite was run: what each page begins with."""
     pytest.importorskip("torch")
-    return reading.with_results(reading.furnished(tmp_path_factory.mktemp("reading") / "here"))
-
-
-PAGES_WITH_BLOCKS = [page for page in pages.PAGES if pages.blocks(page)]
-
-
-@pytest.mark.parametrize("page", PAGES_WITH_BLOCKS, ids=pages.name)
-def test_the_commands_of_a_page_do_what_it_says(page: Path, after_a_run: Path, tmp_path: Path) -> None:
-    follow_page(page, after_a_run, tmp_path / "here", brief)
+    return reading.after_a_run(reading.furnished(tmp_path_factory.mktemp("reading") / "here"))
 
 
 @pytest.mark.slow
@@ -186,8 +206,8 @@ def test_the_runs_of_a_page_do_what_it_says(page: Path, after_a_run: Path, tmp_p
     follow_page(page, after_a_run, tmp_path / "here", shorter)
 
 
-def follow_page(page: Path, after_a_run: Path, folder: Path, how: How) -> None:
-    shutil.copytree(after_a_run, folder, symlinks=True)
+def follow_page(page: Path, furnished: Path, folder: Path, how: How) -> None:
+    shutil.copytree(furnished, folder, symlinks=True)
     for block in pages.blocks(page):
         bring(block, folder)
     for block in pages.blocks(page):
@@ -237,7 +257,7 @@ def _follow(command: str, place: str, folder: Path, how: How) -> str:
             assert not problem, f"{place}: {command}: {problem}"
             return ""
     run = how(command)
-    ended = reading.run(folder, run)
+    ended = (reading.run_here if how is brief else reading.run)(folder, run)
     codes, said = ENDS.get(command, ((0,), "")) if run == shorter(command) else ((0,), "")
     output = ended.stdout + ended.stderr
     assert ended.returncode in codes, f"{place}: {command} ended with {ended.returncode}:\n{output}"
@@ -251,17 +271,18 @@ def shorter(command: str) -> str:
 
 
 def brief(command: str) -> str:
-    """The command, or what it is held against in its place where it would take half a minute.
+    """The command, or what it is held against in its place where it would measure.
 
     Results that it is told to put elsewhere are there: those of the run that was done.
     """
+    if command.startswith("python <<"):
+        return command.replace("\n", f"\n{PREPARED}", 1)
     words = shlex.split(command) if command.startswith("benchbox ") else [command, ""]
-    if words[1] == "selftest":
-        command_line("selftest", words[2:])
-        return "true"
-    if words[1] != "run" or "--resume" in words:
+    if words[1] not in ("run", "selftest"):
         return shorter(command)
-    given = command_line("run", words[2:])
+    given = command_line(words[1], words[2:])
+    if words[1] == "selftest" or given["resume"]:
+        return "true"
     terms = {"overrides": "--set", "only": "--only", "skip": "--skip"}
     asked = [word for name, option in terms.items() for value in given[name] for word in (option, value)]
     plan = shlex.join(["benchbox", "plan", str(given["suite"]), *asked])

@@ -247,6 +247,7 @@ def test_a_case_against_itself_is_told_apart_in_at_most_3_percent(process, laten
     found = compared(1.0, machine, latency_seconds)
     assert found.told_apart <= 0.03
     assert found.covers(1.0) >= 0.92
+    assert process > 0.003 or (found.words == "equivalent").mean() >= 0.90
 
 
 @pytest.mark.parametrize(
@@ -265,9 +266,10 @@ def test_more_of_one_kind_of_noise_makes_no_false_alarms(machine):
     assert compared(1.0, machine, MIDDLE).told_apart <= 0.03
 
 
-@pytest.mark.parametrize("latency_seconds", [SLOW, MIDDLE, FAST])
+@pytest.mark.parametrize(
+    ("ratio", "latency_seconds"), [(1.03, SLOW), (1.03, MIDDLE), (1.03, FAST), (1 / 1.03, MIDDLE)]
+)
 @pytest.mark.parametrize("process", [0.003, 0.01])
-@pytest.mark.parametrize("ratio", [1.03, 1 / 1.03])
 def test_a_true_3_percent_is_found_in_90_percent_within_the_default_budget(ratio, latency_seconds, process):
     machine = Machine(process=process, call=CALL_NOISE[latency_seconds])
     found = compared(ratio, machine, latency_seconds, runs=600)
@@ -354,6 +356,20 @@ def test_the_interval_of_the_median_covers_the_true_median(machine, process):
     low, _, high = timings.medians(sessions.timings(), np.full(800, PLAN.confidence))
     held = ((low <= truth_ns) & (truth_ns <= high))[::2]
     assert 0.92 <= held.mean() <= 0.98
+
+
+def test_percentiles_of_a_bootstrap_do_not_cover_it_where_there_are_three_processes():
+    """What is not used, to say why: processes resampled, rounds within them, percentiles of the median."""
+    machine, rng = Machine(process=0.015, wave=0.01, wave_seconds=10, walk=0), np.random.default_rng(7)
+    latencies = measure((1.0,), machine, Schedule(MIDDLE, 3, 40), 200, rng).latencies_ns[:, 0]
+    medians = np.log(np.median(latencies, axis=-1))
+    truth = np.median(medians)
+    held = 0
+    for run in medians:
+        processes, rounds = rng.integers(0, 3, (400, 3, 1)), rng.integers(0, 40, (400, 3, 40))
+        low, high = np.quantile(np.median(run[processes, rounds], axis=2).mean(axis=1), [0.025, 0.975])
+        held += low <= truth <= high
+    assert held / 200 < 0.85
 
 
 def test_slow_drift_widens_the_interval_of_the_median_and_not_that_of_the_ratio():

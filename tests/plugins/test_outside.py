@@ -21,7 +21,6 @@ from benchbox import plugins
 from benchbox.build.keys import artifact_keys
 from benchbox.errors import StageError, SuiteError, UsageError
 from benchbox.plugins import outside
-from benchbox.results.store import Results
 from benchbox.runner import planning
 from benchbox.schema.asked import Model
 from benchbox.schema.seen import Host
@@ -65,15 +64,10 @@ def written(folder: Path, text: str = SUITE) -> Path:
     return folder / "s.yaml"
 
 
-def ran(folder: Path, text: str = SUITE) -> Results:
-    suite, cache = written(folder, text), folder / "cache"
-    return benchbox.run(suite, results=folder / "results", reports=None, cache=cache).results
-
-
-def test_list_names_them_and_where_they_are_from(tmp_path: Path) -> None:
+def test_list_names_them_and_where_they_are_from(tmp_path: Path, cache_folder: Path) -> None:
     """In a process of its own, by PYTHONPATH; ours are benchbox's."""
     path = os.pathsep.join([str(acme.package(tmp_path / "acme")), str(places.ROOT)])
-    env = {**os.environ, "PYTHONPATH": path, "BENCHBOX_CACHE": str(tmp_path / "cache"), "COLUMNS": "80"}
+    env = {**os.environ, "PYTHONPATH": path, "BENCHBOX_CACHE": str(cache_folder), "COLUMNS": "80"}
 
     def told(*words: str) -> str:
         command = [sys.executable, "-m", "benchbox", "list", *words]
@@ -98,15 +92,35 @@ def test_list_names_them_and_where_they_are_from(tmp_path: Path) -> None:
     assert lines.count("from acme-benchbox 1.2") == 2
 
 
-def test_a_suite_runs_them(brings: Callable[..., Path], tmp_path: Path) -> None:
+BESIDE = "{family: ./mine.py, source: acme/mine, trust_remote_code: true}"
+BOTH = SUITE.replace(
+    "{family: linear, source: acme/linear}", f"[{{family: linear, source: acme/linear}}, {BESIDE}]"
+)
+BOTH = BOTH.replace("copy]]", "copy], [onnx, bad]]")
+
+
+def test_a_suite_runs_them_and_a_family_beside_it_and_tells_of_what_goes_wrong_with_the_packages_name(
+    brings: Callable[..., Path], tmp_path: Path, cache_folder: Path
+) -> None:
     """Builder and workers find what this process found, whatever way it was found."""
-    brings()
-    records = ran(tmp_path).records
-    assert [(r.case.path_label, r.outcome, r.reason) for r in records] == [
-        ("torch", "ok", ""),
-        ("onnx + copy", "ok", ""),
-    ]
-    exported = records[1]
+    working = 'return {"note": NOTE'
+    assert working in acme.PASS
+    brings(points=f"{acme.POINTS}bad = acme_bad", acme_bad=acme.PASS.replace(working, f"{working}[99]"))
+    suite = written(placed(tmp_path), BOTH)
+    results = benchbox.run(suite, results=tmp_path / "results", reports=None, cache=cache_folder).results
+    wrong = "acme-benchbox 1.2: apply raised IndexError: string index out of range"
+    records = {(r.case.model.family, r.case.path_label): r for r in results.records}
+    assert {key: (r.outcome, r.reason) for key, r in records.items()} == {
+        (family, path): ended
+        for family in ("linear", "./mine.py")
+        for path, ended in (
+            ("torch", ("ok", "")),
+            ("onnx + copy", ("ok", "")),
+            ("onnx + bad", ("failed", wrong)),
+        )
+    }
+    assert "acme_bad.py" in records["linear", "onnx + bad"].detail
+    exported = records["linear", "onnx + copy"]
     assert exported.parity is not None
     assert exported.artifact is not None
     assert exported.parity.metrics == {"top1_agreement": 1.0}
@@ -114,32 +128,12 @@ def test_a_suite_runs_them(brings: Callable[..., Path], tmp_path: Path) -> None:
     assert told == {"note": "copied", "output": "logits", "sizes": {"image_size": 8}}
 
 
-@pytest.mark.parametrize(
-    ("module", "before", "after", "reason"),
-    [
-        (
-            "acme_copy",
-            'return {"note": NOTE',
-            'return {"note": NOTE[99]',
-            "acme-benchbox 1.2: apply raised IndexError: string index out of range",
-        ),
-        (
-            "acme_linear",
-            "    torch.manual_seed(model.seed)",
-            "    raise RuntimeError('no such layer')",
-            "acme-benchbox 1.2: load raised RuntimeError: no such layer",
-        ),
-    ],
-)
-def test_what_goes_wrong_in_one_is_told_with_the_packages_name(
-    brings: Callable[..., Path], tmp_path: Path, module: str, before: str, after: str, reason: str
-) -> None:
-    source = acme.MODULES[module]
-    assert before in source
-    brings(**{module: source.replace(before, after)})
-    (failed,) = [r for r in ran(tmp_path).records if r.case.path_label == "onnx + copy"]
-    assert (failed.outcome, failed.reason) == ("failed", reason)
-    assert f"{module}.py" in failed.detail
+def test_a_family_that_raises_is_told_with_the_packages_name(brings: Callable[..., Path]) -> None:
+    seeded = "    torch.manual_seed(model.seed)"
+    assert seeded in acme.FAMILY
+    brings(acme_linear=acme.FAMILY.replace(seeded, "    raise RuntimeError('no such layer')"))
+    with pytest.raises(StageError, match=r"^acme-benchbox 1\.2: load raised RuntimeError: no such layer$"):
+        plugins.family_of(LINEAR).load(LINEAR)
 
 
 @pytest.mark.parametrize(
@@ -221,20 +215,11 @@ def placed(folder: Path, source: str = acme.FAMILY) -> Path:
     return folder
 
 
-def test_a_suite_runs_a_family_that_is_a_file_beside_it(tmp_path: Path) -> None:
-    records = ran(placed(tmp_path), IN_A_FILE).records
-    assert [(r.case.path_label, r.outcome, r.reason) for r in records] == [
-        ("torch", "ok", ""),
-        ("onnx + fp16", "ok", ""),
-    ]
-    assert {r.case.model.family for r in records} == {"./mine.py"}
-
-
-def test_checking_and_planning_run_no_file(tmp_path: Path) -> None:
+def test_checking_and_planning_run_no_file(tmp_path: Path, cache_folder: Path) -> None:
     placed(tmp_path, acme.FAMILY + "\nopen('it-ran', 'w')\nraise SystemExit\n")
     suite = load_suite(written(tmp_path, IN_A_FILE))
     assert {case.shape["image_size"] for case in suite.cases} == {8}
-    assert [planned.unavailable for planned in planning.plan(suite, tmp_path / "cache")] == ["", ""]
+    assert [planned.unavailable for planned in planning.plan(suite, cache_folder)] == ["", ""]
     assert not list(Path().glob("it-ran"))
 
 

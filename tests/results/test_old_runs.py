@@ -48,7 +48,7 @@ def test_an_older_run_is_compared_with_itself() -> None:
     assert comparison.environments == comparison.settings == ()
 
 
-def test_an_older_run_is_gone_on_with(tmp_path: Path) -> None:
+def test_an_older_run_is_gone_on_with(tmp_path: Path, cache_folder: Path) -> None:
     """Its last two cases are lost; on this machine they are built and measured, and the others are kept."""
     for package in ("torch", "onnxruntime", "onnx"):
         pytest.importorskip(package)
@@ -61,7 +61,7 @@ def test_an_older_run_is_gone_on_with(tmp_path: Path) -> None:
     here = json.dumps(asdict(environment.describe()))  # a run goes on only on the machine it was begun on
     (folder / "environment.json").write_text(here, encoding="utf-8")
     suite, request = runner.resumed(folder)
-    finished = benchbox.run(suite, **request, cache=tmp_path / "cache", reports=None, resume=folder)
+    finished = benchbox.run(suite, **request, cache=cache_folder, reports=None, resume=folder)
     kept = (folder / "records.jsonl").read_text(encoding="utf-8").splitlines()
     assert kept[:4] == lines[:4]
     assert [record.case.path_label for record in finished.results.records] == PATHS

@@ -24,7 +24,7 @@ from benchbox.results import store
 from benchbox.runner import runner
 from benchbox.schema.asked import Case
 from full_record import FULL, HERE, NOW
-from watching import Notes, workers
+from watching import Notes, command, workers
 
 pytest.importorskip("torch")
 
@@ -33,24 +33,7 @@ Mount = Callable[[int], Path]
 
 # Three groups, so that there are three appends; in every group the same artifact.
 TRIO = [cases.case("onnx", batch=batch) for batch in (1, 2, 4)]
-SUITE = {
-    "name": "tiny",
-    "models": [
-        {"name": "vit-tiny", "family": "vit", "source": cases.MODEL.source, "config": dict(cases.CONFIG)}
-    ],
-    "paths": ["onnx", ["onnx", "int8_dynamic"]],
-    "backends": ["onnxruntime"],
-    "threads": {"intra_op": 1, "inter_op": 1},
-    "inputs": {"dataset": {"random": {"height": 32, "width": 32}}, "batch": 1, "image_size": 32},
-    "parity": {"samples": cases.SAMPLES},
-    "measure": {
-        "budget_seconds": 0.1,
-        "replicates": 2,
-        "most_replicates": 2,
-        "warm_up_seconds": 0.05,
-        "block_seconds": 0.005,
-    },
-}
+SUITE = cases.written(budget_seconds=0.1, block_seconds=0.005) | {"paths": ["onnx", ["onnx", "int8_dynamic"]]}
 
 
 @pytest.fixture
@@ -112,10 +95,6 @@ def suite_file(folder: Path) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(json.dumps(SUITE))
     return path
-
-
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-c", "from benchbox.cli.commands import main; main()", *map(str, arguments)]
 
 
 # --- The results folder ---
@@ -314,4 +293,5 @@ def test_a_run_whose_cache_is_cleared_while_it_builds_ends_with_a_row_for_every_
     assert len(records) == 3
     for record in records:
         assert record.outcome == "ok" or record.reason
-    assert outcomes(go(tmp_path / "results", cache, Notes()).results) == ["ok"] * 3
+    kept = Cache(cache)
+    assert all(kept.find(entry.name) for entry in (cache / "entries").iterdir())

@@ -20,10 +20,7 @@ import pytest
 import cases
 import places
 from benchbox.build import cache
-from benchbox.build.cache import Cache
-from benchbox.build.client import Builder
 from benchbox.build.keys import artifact_keys
-from benchbox.errors import ChildDied
 from benchbox.machine import environment, memory
 from benchbox.machine.child import Child, Limits
 from benchbox.measure.rounds import Ready
@@ -31,7 +28,7 @@ from benchbox.results import store
 from benchbox.runner import runner
 from benchbox.runner.runner import Finished
 from benchbox.schema.asked import Case, MeasurePlan, Step
-from watching import Notes, builders, is_gone, name_of, workers
+from watching import Notes, builders, command, is_gone, name_of, workers
 
 pytest.importorskip("torch")
 
@@ -259,8 +256,8 @@ class Kill:
 def test_what_cannot_be_built_fails_with_its_stage_and_the_next_case_is_built(
     own_cache: Path, tmp_path: Path
 ) -> None:
-    """One run: weights that are not there, an opset that no exporter knows, a builder that is killed, a pass
-    that finds nothing to quantize; and a case after each of them that is well."""
+    """One run: weights that are not there, an opset that no exporter knows, a builder that is killed (a new
+    one builds what comes after it), a pass that finds nothing to quantize; and a case that is well."""
     pretrained = broken_model(tmp_path)
     no_opset = cases.case("onnx", opset=99)
     killed = cases.case(Step("onnx", {"do_constant_folding": False}))
@@ -291,17 +288,6 @@ def test_what_cannot_be_built_fails_with_its_stage_and_the_next_case_is_built(
     assert len(store.load(notes.folder).records) == 5
 
 
-def test_a_builder_that_was_killed_is_started_again(tmp_path: Path) -> None:
-    """The case that it was at fails; the next one gets a new process."""
-    with Builder(Limits(timeout_seconds=60), Cache(tmp_path)) as builder:
-        kill = Kill()
-        kill.thread.start()
-        with pytest.raises(ChildDied, match="SIGKILL"):
-            builder.reference(cases.case("onnx"), 1)
-        assert builder.reference(cases.case("onnx"), 1).content["samples"] == 4
-        assert kill.pids[0] not in [child.pid for child in builders()]
-
-
 # --- The run itself ---
 
 
@@ -311,18 +297,11 @@ def suite_file(ready: Make, tmp_path: Path) -> Path:
     for batch in (1, 2):
         for case in (cases.case("onnx", batch=batch), cases.unfused(batch=batch)):
             ready(case)
-    suite = {
-        "name": "tiny",
-        "models": [
-            {"name": "vit-tiny", "family": "vit", "source": cases.MODEL.source, "config": dict(cases.CONFIG)}
-        ],
-        "paths": ["onnx"],
-        "backends": ["onnxruntime", {"onnxruntime": {"graph_optimization": "disable"}}],
-        "threads": {"intra_op": 1, "inter_op": 1},
-        "inputs": {"dataset": {"random": {"height": 32, "width": 32}}, "batch": [1, 2], "image_size": 32},
-        "parity": {"samples": cases.SAMPLES},
-        "measure": {"budget_seconds": 0.3, "precision": 0.001, "replicates": 2, "warm_up_seconds": 0.05},
-    }
+    measure = {"budget_seconds": 0.3, "precision": 0.001, "block_seconds": 0.02}
+    # A process more than Ctrl-C waits for: whenever it comes, something is left undone.
+    suite = cases.written(**measure, replicates=3, most_replicates=3)
+    suite["backends"].append({"onnxruntime": {"graph_optimization": "disable"}})
+    suite["inputs"]["batch"] = [1, 2]
     path = tmp_path / "tiny.yaml"
     path.write_text(json.dumps(suite))
     return path
@@ -330,8 +309,8 @@ def suite_file(ready: Make, tmp_path: Path) -> Path:
 
 def start_run(suite_file: Path, tmp_path: Path, cache_folder: Path) -> subprocess.Popen[str]:
     script = places.TESTS / "children" / "run_suite.py"
-    command = [sys.executable, str(script), str(suite_file), str(tmp_path / "results"), str(cache_folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, str(script), str(suite_file), str(tmp_path / "results"), str(cache_folder)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
 
 def until(process: subprocess.Popen[str], *beginning: str) -> list[str]:
@@ -458,15 +437,21 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(cache_folder: Path, tm
     assert store.load(notes.folder).records == ()
 
 
+def run_command(suite: Path, folder: Path, cache: Path) -> list[str]:
+    places = {"--results": folder / "results", "--reports": folder / "reports", "--cache": cache}
+    return command("run", suite, *(word for option in places.items() for word in option))
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_at_the_command_line_exits_with_130_and_says_how_to_go_on(
     suite_file: Path, cache_folder: Path, tmp_path: Path, times: int
 ) -> None:
     """From another process, as a terminal sends it: after the first group is recorded, once or twice."""
-    command = [sys.executable, "-c", "from benchbox.cli.commands import main; main()", "run", str(suite_file)]
-    command += ["--results", str(tmp_path / "results"), "--reports", str(tmp_path / "reports")]
     with subprocess.Popen(
-        [*command, "--cache", str(cache_folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        run_command(suite_file, tmp_path, cache_folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         assert process.stdout is not None
         said = [next(line for line in process.stdout if "ok" in line.split())]
@@ -488,18 +473,8 @@ def test_a_command_line_run_with_a_failed_case_exits_with_1(
     """And writes its reports: a failure is a row. The interpreter of one case ends without a word."""
     text = suite_file.read_text().replace('"disable"}}', '"disable", "python": "/bin/false"}}')
     suite_file.write_text(text)
-    command = [sys.executable, "-c", "from benchbox.cli.commands import main; main()", "run", str(suite_file)]
-    command += [
-        "--results",
-        str(tmp_path / "results"),
-        "--reports",
-        str(tmp_path / "reports"),
-        "--only",
-        "batch=1",
-    ]
-    done = subprocess.run(
-        [*command, "--cache", str(cache_folder)], capture_output=True, text=True, check=False
-    )
+    words = [*run_command(suite_file, tmp_path, cache_folder), "--only", "batch=1"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     (folder,) = (tmp_path / "results").iterdir()
     records = store.load(folder).records

@@ -87,7 +87,8 @@ def test_a_noisy_machine_says_what_it_would_take():
 
 
 def test_the_smallest_provable_difference_leaves_room_for_bad_luck():
-    """Five processes, half a width of 2 %: t(0.975, 10) is 2.228 (four degrees of their own, six borrowed), and 1.28 errors more are asked for."""
+    """Five processes, half a width of 2 %: t(0.975, 10) is 2.228, of four degrees of their own and six that
+    are borrowed, and 1.28 errors more are asked for."""
     interval = Interval(math.exp(-0.02), 1.0, math.exp(0.02))
     found = selftest.smallest_provable([interval, None, interval], 5, PLAN)
     assert found == pytest.approx(math.exp(0.02 + 1.2816 * 0.02 / 2.2281) - 1, rel=1e-4)
@@ -148,7 +149,7 @@ def test_no_suite_can_name_the_synthetic_network():
 def test_it_runs_through_real_workers(monkeypatch):
     """Two short processes a case: they prove nothing, but every comparison is there."""
     plan = MeasurePlan(
-        replicates=2, budget_seconds=0.3, min_rounds=4, block_seconds=0.02, warm_up_seconds=0.05
+        replicates=2, budget_seconds=0.05, min_rounds=4, block_seconds=0.005, warm_up_seconds=0.01
     )
     monkeypatch.setattr(selftest, "plan_for", lambda _seconds: plan)
     said: list[float] = []

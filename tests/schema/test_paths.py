@@ -25,8 +25,8 @@ DIGITS = places.SUITES / "digits"
 MODEL = "{family: vit, source: ./base, weights: pretrained}"
 SUITE = f"""
 models: {MODEL}
-paths: [torch]
-backends: [pytorch]
+paths: [onnx]
+backends: [onnxruntime]
 inputs: {{dataset: digits, image_size: 8}}
 measure: {{budget_seconds: 0.1, replicates: 2, most_replicates: 2, block_seconds: 0.01, warm_up_seconds: 0.1}}
 """
@@ -153,7 +153,7 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+def ran(cache_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     top = tmp_path_factory.mktemp("machine")
     home = top / "home" / "zaphod"
     (home / "broken").mkdir(parents=True)
@@ -163,10 +163,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         patch.chdir(home)
-        finished = runner.run(
-            home / "s.yaml", results="results", reports=top / "reports", cache=top / "cache"
-        )
-        yield Ran(home, top / "cache", replace(finished, results=store.load(home / finished.results.folder)))
+        finished = runner.run(home / "s.yaml", results="results", reports=top / "reports", cache=cache_folder)
+        yield Ran(home, cache_folder, replace(finished, results=store.load(home / finished.results.folder)))
 
 
 def test_a_run_at_home_is_recorded_without_naming_it(ran: Ran) -> None:

@@ -22,9 +22,11 @@ MIB = 2**20
 
 @pytest.fixture(scope="module")
 def finished(cache_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """One run of the suite that users get, into folders of its own."""
+    """One run of the suite that users get, measured for a shorter time, into folders of its own."""
     folder = tmp_path_factory.mktemp("smoke")
-    return runner.run(SUITE, results=folder / "results", reports=folder / "reports", cache=cache_folder)
+    short = ["measure.budget_seconds=0.1", "measure.warm_up_seconds=0.05", "measure.block_seconds=0.01"]
+    folders = {"results": folder / "results", "reports": folder / "reports", "cache": cache_folder}
+    return runner.run(SUITE, overrides=short, **folders)
 
 
 def by_path(finished: Finished, path: str) -> list[Record]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,30 @@ def axes(value: Any) -> list[Any]:
 BOTH = pytest.mark.parametrize("exporter", [onnx, dynamo], ids=["onnx", "dynamo"])
 
 
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What came of a job, once for all tests that look at it."""
+
+    job: ExportJob
+    folder: Path
+    facts: Mapping[str, Any]
+
+
+Make = Callable[..., Exported]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """`made(dynamo, opset=18)`: the tiny ViT as that exporter gives it."""
+
+    @functools.cache
+    def make(exporter: Any, opset: int = 17) -> Exported:
+        a_job, folder = job(exporter, opset=opset), tmp_path_factory.mktemp("made")
+        return Exported(a_job, folder, exporter.export(a_job, folder))
+
+    return make
+
+
 def test_torch_exporter_saves_through_the_family_and_counts_parameters(tmp_path: Path) -> None:
     facts = torch.export(job(torch), tmp_path)
     assert (tmp_path / "config.json").read_text() == "{}"
@@ -84,9 +110,9 @@ def test_torch_exporter_saves_through_the_family_and_counts_parameters(tmp_path:
     }
 
 
-def test_opset_17_with_symbolic_batch_is_what_the_file_says(tmp_path: Path) -> None:
-    facts = onnx.export(job(onnx), tmp_path)
-    model = o.load(tmp_path / "model.onnx")
+def test_opset_17_with_symbolic_batch_is_what_the_file_says(made: Make) -> None:
+    folder, facts = made(onnx).folder, made(onnx).facts
+    model = o.load(folder / "model.onnx")
     assert [(e.domain, e.version) for e in model.opset_import] == [("", 17)]
     assert axes(model.graph.input[0]) == ["batch", 3, 32, 32]
     assert axes(model.graph.output[0]) == ["batch", 10]
@@ -99,18 +125,17 @@ def test_opset_17_with_symbolic_batch_is_what_the_file_says(tmp_path: Path) -> N
     assert facts["full_check"] is True
     assert facts["external_data"] is False
     assert facts["verified"]["sizes"] == {"batch": 3}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx"]
+    assert sorted(p.name for p in folder.iterdir()) == ["model.onnx"]
 
 
 @BOTH
-def test_a_batch_that_was_not_exported_agrees_to_1e_4(tmp_path: Path, exporter: Any) -> None:
-    a_job = job(exporter)
-    facts = exporter.export(a_job, tmp_path)
+def test_a_batch_that_was_not_exported_agrees_to_1e_4(made: Make, exporter: Any) -> None:
+    export = made(exporter)
     for batch in (1, 3, 5):
-        found = difference(tmp_path, a_job.module, pixels(batch, seed=7))
+        found = difference(export.folder, export.job.module, pixels(batch, seed=7))
         assert found.shape == (batch, 10)
         assert found.max() < 1e-4
-    assert facts["verified"]["max_abs_error"] < 1e-4
+    assert export.facts["verified"]["max_abs_error"] < 1e-4
 
 
 @BOTH
@@ -127,11 +152,11 @@ def test_without_dynamic_axes_another_batch_is_refused(tmp_path: Path, exporter:
 
 
 @pytest.mark.parametrize("opset", [17, 18])
-def test_dynamo_states_the_opset_that_came_out(tmp_path: Path, opset: int) -> None:
-    facts = dynamo.export(job(dynamo, opset=opset), tmp_path)
-    model = o.load(tmp_path / "model.onnx")
-    assert facts["opset"] == {e.domain: e.version for e in model.opset_import}[""]
-    assert facts["requested_opset"] == opset
+def test_dynamo_states_the_opset_that_came_out(made: Make, opset: int) -> None:
+    export = made(dynamo, opset=opset)
+    model = o.load(export.folder / "model.onnx")
+    assert export.facts["opset"] == {e.domain: e.version for e in model.opset_import}[""]
+    assert export.facts["requested_opset"] == opset
 
 
 def test_dynamo_traces_the_other_batch_where_the_example_has_one_sample(
@@ -146,9 +171,8 @@ def test_dynamo_traces_the_other_batch_where_the_example_has_one_sample(
 
 
 @BOTH
-def test_the_file_names_no_path_of_the_exporting_machine(tmp_path: Path, exporter: Any) -> None:
-    exporter.export(job(exporter, opset=18), tmp_path)
-    content = (tmp_path / "model.onnx").read_bytes()
+def test_the_file_names_no_path_of_the_exporting_machine(made: Make, exporter: Any) -> None:
+    content = (made(exporter, opset=18).folder / "model.onnx").read_bytes()
     assert b"site-packages" not in content
     assert str(Path(__file__).parent).encode() not in content
 
@@ -225,22 +249,16 @@ def test_external_data_can_be_asked_for(tmp_path: Path) -> None:
     assert (tmp_path / "model.onnx.data").stat().st_size > 300_000
 
 
-def test_constant_folding_can_be_switched_off(tmp_path: Path) -> None:
-    (tmp_path / "folded").mkdir()
-    (tmp_path / "plain").mkdir()
-    folded = onnx.export(job(onnx), tmp_path / "folded")
-    plain = onnx.export(job(onnx, options=onnx.Options(do_constant_folding=False)), tmp_path / "plain")
-    assert plain["op_types"]["Transpose"] > folded["op_types"]["Transpose"]
+def test_constant_folding_can_be_switched_off(made: Make, tmp_path: Path) -> None:
+    plain = onnx.export(job(onnx, options=onnx.Options(do_constant_folding=False)), tmp_path)
+    assert plain["op_types"]["Transpose"] > made(onnx).facts["op_types"]["Transpose"]
 
 
 @BOTH
-def test_the_same_module_gives_the_same_bytes(tmp_path: Path, exporter: Any) -> None:
-    contents = []
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        exporter.export(job(exporter), tmp_path / name)
-        contents.append((tmp_path / name / "model.onnx").read_bytes())
-    assert contents[0] == contents[1]
+def test_the_same_module_gives_the_same_bytes(made: Make, tmp_path: Path, exporter: Any) -> None:
+    exporter.export(job(exporter), tmp_path)
+    one, other = ((folder / "model.onnx").read_bytes() for folder in (made(exporter).folder, tmp_path))
+    assert one == other
 
 
 def test_options_are_frozen() -> None:

@@ -84,14 +84,13 @@ inputs: {dataset: random, tokens: [16, 8]}
 """
 
 
-def test_a_file_that_the_suite_does_not_trust_is_run_by_nothing(tmp_path: Path) -> None:
+def test_a_file_that_the_suite_does_not_trust_is_run_by_nothing(tmp_path: Path, cache_folder: Path) -> None:
     """Neither plan nor run nor report; the failed rows say what to write."""
     (tmp_path / "net.py").write_text(HOSTILE, encoding="utf-8")
     (tmp_path / "s.yaml").write_text(SUITE, encoding="utf-8")
-    cache = tmp_path / "cache"
     loaded = load_suite(tmp_path / "s.yaml")
-    planned = planning.plan(loaded, cache)
-    finished = runner.run(loaded, results=tmp_path / "results", reports=None, cache=cache)
+    planned = planning.plan(loaded, cache_folder)
+    finished = runner.run(loaded, results=tmp_path / "results", reports=None, cache=cache_folder)
     write_reports(runs.load_results(finished.results.folder), tmp_path / "reports")
     assert (len(planned), [item.unavailable for item in planned]) == (4, [""] * 4)
     reason = (

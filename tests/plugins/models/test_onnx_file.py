@@ -380,7 +380,7 @@ def case(model: Model, dynamic_axes: bool = True, **shape: int) -> Case:
     )
 
 
-def test_a_run_goes_on_after_files_that_are_not_fit(tmp_path: Path) -> None:
+def test_a_run_goes_on_after_files_that_are_not_fit(tmp_path: Path, cache_folder: Path) -> None:
     """Each ends as a failed row that says why; the one that is fit is measured."""
     (tmp_path / "cut.onnx").write_bytes(WHOLE[:50])
     Path(written(tmp_path, proto(op="FooBar")).source).rename(tmp_path / "unknown.onnx")
@@ -390,7 +390,7 @@ def test_a_run_goes_on_after_files_that_are_not_fit(tmp_path: Path) -> None:
     names = ("cut", "unknown", "without", "outside")
     unfit = [replace(fit, name=name, source=str(tmp_path / f"{name}.onnx")) for name in names]
     all_cases = cases.suite([case(model) for model in (*unfit, fit)])
-    finished = runner.run(all_cases, results=tmp_path / "results", reports=None, cache=tmp_path / "cache")
+    finished = runner.run(all_cases, results=tmp_path / "results", reports=None, cache=cache_folder)
     ended = {r.case.model.name: (r.outcome, r.stage, r.reason[:48]) for r in finished.results.records}
     assert ended == {
         "cut": ("failed", "reference", "cut.onnx is not an ONNX file, or was cut off (50"),

@@ -146,34 +146,47 @@ import sys
 from pathlib import Path
 from benchbox.plugins.passes import int8_static
 from onnx_files import applied, peak_kib
-method, samples, source, out = sys.argv[1:]
-applied(int8_static, Path(source), Path(out), calibration=method, samples=int(samples), batch=16)
-print(peak_kib())
+method, source, out = sys.argv[1:]
+applied(int8_static, Path(source), Path(out, "bytes"), samples=4, batch=16)
+for samples in (32, 512):
+    applied(int8_static, Path(source), Path(out, str(samples)), calibration=method, samples=samples, batch=16)
+    print(peak_kib())
 """
+FRESH = (("minmax", "1"), ("percentile", "2"))
 
 
-def in_fresh_process(*arguments: object, **environment: str) -> str:
+@pytest.fixture(scope="module")
+def in_fresh_processes(
+    source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[bytes, int, int]]:
+    """A model's bytes, and the peaks after few and many samples in KiB: by method and hash seed."""
+    return [in_fresh_process(*each, source, tmp_path_factory.mktemp("fresh")) for each in FRESH]
+
+
+def in_fresh_process(method: str, seed: str, source: Path, out: Path) -> tuple[bytes, int, int]:
     done = subprocess.run(
-        [sys.executable, "-c", _STATIC, *map(str, arguments)],
-        env={"PYTHONPATH": f"{places.ROOT}:{places.TESTS}", "OMP_NUM_THREADS": "1", **environment},
+        [sys.executable, "-c", _STATIC, method, str(source), str(out)],
+        env={"PYTHONPATH": f"{places.ROOT}:{places.TESTS}", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": seed},
         capture_output=True,
         text=True,
         check=True,
     )
-    return done.stdout
+    few, many = map(int, done.stdout.split())
+    return (out / "bytes" / "model.onnx").read_bytes(), few, many
 
 
-def test_bytes_do_not_depend_on_the_hash_seed(source: Path, tmp_path: Path) -> None:
-    contents = []
-    for seed in ("1", "2"):
-        in_fresh_process("minmax", 4, source, tmp_path / seed, PYTHONHASHSEED=seed)
-        contents.append((tmp_path / seed / "model.onnx").read_bytes())
-    assert contents[0] == contents[1]
+def test_bytes_do_not_depend_on_the_hash_seed(in_fresh_processes: list[tuple[bytes, int, int]]) -> None:
+    one, other = (content for content, _, _ in in_fresh_processes)
+    assert one == other
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile"])
-def test_memory_does_not_grow_with_the_number_of_samples(source: Path, tmp_path: Path, method: str) -> None:
-    """Batches of 16: two against thirty-two of them, in fresh processes. What a batch leaves in the quantized
-    nodes' inputs is 1 MB; kept until the end, as the library does by itself, they measured 36 MB."""
-    few, many = (int(in_fresh_process(method, n, source, tmp_path / str(n))) for n in (32, 512))
-    assert many - few < 8 * 1024
+def test_memory_does_not_grow_with_the_number_of_samples(
+    in_fresh_processes: list[tuple[bytes, int, int]],
+) -> None:
+    """Batches of 16: two, and then thirty-two of them. What a batch leaves in the quantized nodes' inputs is
+    1 MB; kept until the end, as the library does by itself, they measured 36 MB."""
+    assert [
+        method
+        for (method, _), (_, few, many) in zip(FRESH, in_fresh_processes, strict=True)
+        if many - few >= 8 * 1024
+    ] == []
