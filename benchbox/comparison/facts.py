@@ -8,7 +8,7 @@ from typing import Any
 
 from benchbox.reporters import machines
 from benchbox.schema.asked import plan_number
-from benchbox.schema.seen import Environment
+from benchbox.schema.seen import Environment, Record
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,21 @@ def of_settings(suites: Sequence[Mapping[str, Any] | None]) -> tuple[Fact, ...]:
     The confidence and the margin are those that were computed with.
     """
     return _differing([_setting_facts(suite) if suite else None for suite in suites])
+
+
+# By what measuring stopped, in the words of `Measurement.statistics`, and in a reader's.
+_STATISTICS = {"t": "Student's t, each case alone", "moderated": "moderated over the cases of a group"}
+
+
+def of_statistics(runs: Sequence[Sequence[Record]]) -> tuple[Fact, ...]:
+    """By which intervals each run decided when to stop, where that is not the same."""
+    return _differing([_statistics(records) for records in runs])
+
+
+def _statistics(records: Sequence[Record]) -> dict[str, str]:
+    words = {record.measurement.statistics for record in records if record.measurement}
+    said = "; ".join(sorted(_STATISTICS.get(word, word) for word in words))
+    return {"intervals that measuring stopped by": said} if said else {}
 
 
 def _setting_facts(suite: Mapping[str, Any]) -> dict[str, str]:

@@ -44,7 +44,10 @@ def compare(runs: Sequence[str | Path], *, ignore: Collection[str] = (), anchor:
     return Comparison(
         runs=loaded,
         environments=facts.of_machines([run.environment for run in loaded]),
-        settings=facts.of_settings([run.suite or None for run in loaded]),
+        settings=(
+            *facts.of_settings([run.suite or None for run in loaded]),
+            *facts.of_statistics([run.records for run in loaded]),
+        ),
         versus=tuple(_versus(loaded[0], run, ignore, anchor) for run in loaded[1:]),
     )
 

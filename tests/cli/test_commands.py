@@ -447,8 +447,10 @@ onnxruntime CPU
         [
             (
                 [1],
-                "onnx · onnxruntime CPU is the fastest that agrees with the reference: "
-                "1.000 (not yet known) ms.",
+                (
+                    "onnx · onnxruntime CPU is the fastest that agrees with the reference: "
+                    "1.000 (not yet known) ms."
+                ),
             ),
             (
                 [1, 0],

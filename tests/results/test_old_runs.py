@@ -48,6 +48,23 @@ def test_an_older_run_is_compared_with_itself() -> None:
     assert comparison.environments == comparison.settings == ()
 
 
+def test_compared_with_a_newer_run_each_says_by_which_intervals_measuring_stopped(tmp_path: Path) -> None:
+    newer = tmp_path / "newer"
+    shutil.copytree(OLD, newer)
+    records = [json.loads(line) for line in (newer / "records.jsonl").read_text().splitlines()]
+    for record in records:
+        record["measurement"]["statistics"] = "moderated"
+    (newer / "records.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    comparison = benchbox.compare([OLD, newer])
+    assert [(fact.name, fact.values) for fact in comparison.settings] == [
+        (
+            "intervals that measuring stopped by",
+            ("Student's t, each case alone", "moderated over the cases of a group"),
+        )
+    ]
+    assert {row.verdict for row in comparison.versus[0].rows} <= {"equivalent", "inconclusive"}
+
+
 def test_an_older_run_is_gone_on_with(tmp_path: Path, cache_folder: Path) -> None:
     """Its last two cases are lost; on this machine they are built and measured, and the others are kept."""
     for package in ("torch", "onnxruntime", "onnx"):
