@@ -20,11 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from benchbox.cli.tables import STYLES, clean
-from benchbox.machine.neighbours import Neighbours
 from benchbox.numerics import calm, stats
 from benchbox.reporters import labels, numbers, quietness
 from benchbox.schema.asked import Case, Stage
-from benchbox.schema.seen import Measurement, Record
+from benchbox.schema.seen import Measurement, Neighbours, Record
 
 if TYPE_CHECKING:
     from benchbox.runner.observer import Observer

@@ -9,29 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchbox.machine import clock
 from benchbox.machine.cgroup import read_text
+from benchbox.schema.seen import Neighbours
 
 ROOT = Path("/")
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """How many cores others used, and by the names of their commands which of them how many.
-
-    The names may add up to less: processes that came and went between two looks are counted, and not named.
-    """
-
-    cores: float = 0.0
-    by_name: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def busiest(self) -> tuple[str, float] | None:
-        """Who used most, and how much of a core."""
-        return max(self.by_name.items(), key=lambda item: item[1], default=None)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from benchbox.machine import clock, neighbours
 from benchbox.machine.launcher import Machine
-from benchbox.machine.neighbours import Look, Neighbours
+from benchbox.machine.neighbours import Look
+from benchbox.schema.seen import Neighbours
 
 # Of a core. Less is what an idle system does; a tick of the kernel's is 10 ms, a tenth of a look.
 QUIET_CORES = 0.15

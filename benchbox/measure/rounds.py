@@ -17,7 +17,6 @@ from benchbox.errors import CaseError
 from benchbox.machine import clock
 from benchbox.machine.child import Limits, Process, ask_for
 from benchbox.machine.launcher import LOCAL, Launcher
-from benchbox.machine.neighbours import Neighbours
 from benchbox.measure import stopping
 from benchbox.measure.answers import Opened, Verified, WarmedUp
 from benchbox.measure.disturbance import disturbance
@@ -25,7 +24,7 @@ from benchbox.measure.pace import Pace
 from benchbox.measure.quiet import Patience, Witness, wait_for_quiet
 from benchbox.numerics import calm
 from benchbox.schema.asked import Case, MeasurePlan, ParityPlan, Stage, StoppedBy
-from benchbox.schema.seen import Artifact, Block, Measurement, Memory, Parity, Replicate
+from benchbox.schema.seen import Artifact, Block, Measurement, Memory, Neighbours, Parity, Replicate
 
 _T = TypeVar("_T")
 

@@ -87,9 +87,10 @@ def moderate(centres: Floats) -> Moderated:
     with np.errstate(invalid="ignore"):
         moderated = (borrowed * prior[:, None] + own * variances) / (borrowed + own)
         moderated = np.maximum(moderated, _LEAST_OF_OWN * variances)
-        spread = np.nan_to_num(np.nanvar(np.where(there.any(axis=1), replicates, np.nan), axis=1, ddof=1))
-        own_part = np.nanmean(np.where(known, moderated, np.nan), axis=1) / cases
-    return Moderated(counts, moderated, borrowed + own, np.maximum(spread - np.nan_to_num(own_part), 0.0))
+    ran: npt.NDArray[np.bool_] = np.any(there, axis=1)
+    spread = _variance(replicates, ran)
+    of_cases = np.where(known, moderated, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1) / cases
+    return Moderated(counts, moderated, borrowed + own, np.maximum(spread - of_cases, 0.0))
 
 
 def _without_hits(
@@ -152,6 +153,15 @@ def _trigamma_inverse(values: Floats) -> Floats:
     for _ in range(8):
         trigamma = polygamma(1, found)
         found = found + trigamma * (1 - trigamma / values) / polygamma(2, found)
+    return found
+
+
+def _variance(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+    """Of each row, over what is there; 0 where that is less than two."""
+    count = there.sum(axis=1)
+    mean = np.where(there, values, 0.0).sum(axis=1) / np.maximum(count, 1)
+    squares = np.where(there, (values - mean[:, None]) ** 2, 0.0).sum(axis=1)
+    found: Floats = squares / np.maximum(count - 1, 1)
     return found
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from benchbox.machine.neighbours import Neighbours
 from benchbox.reporters import numbers
+from benchbox.schema.seen import Neighbours
 
 if TYPE_CHECKING:
     from benchbox.results.runs import Runs

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from benchbox.machine.neighbours import Neighbours
 from benchbox.schema.asked import Case, Stage
-from benchbox.schema.seen import Record
+from benchbox.schema.seen import Neighbours, Record
 
 
 class Observer(Protocol):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchbox.machine import clock
-from benchbox.machine.neighbours import Neighbours
 from benchbox.runner.interrupt import Interrupt
 from benchbox.runner.observer import Observer
 from benchbox.schema.asked import Case, Stage, Suite
+from benchbox.schema.seen import Neighbours
 
 # Loading and warming up one case, until the first replicate has shown how long it takes here.
 _LOAD_SECONDS = 5.0

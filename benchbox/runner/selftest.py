@@ -20,7 +20,6 @@ from benchbox import plugins
 from benchbox.errors import StageError, Unavailable
 from benchbox.machine import clock
 from benchbox.machine.launcher import LOCAL, Launcher
-from benchbox.machine.neighbours import Neighbours
 from benchbox.measure import rounds
 from benchbox.numerics import calm, moderation, stats
 from benchbox.numerics.stats import Interval, Verdict
@@ -29,7 +28,7 @@ from benchbox.reporters import quietness
 from benchbox.results import timings
 from benchbox.runner.records import Provenance, measure_ready
 from benchbox.schema.asked import Backend, Case, Dataset, MeasurePlan, Model, ParityPlan, Stage, Step, Threads
-from benchbox.schema.seen import Artifact, Measurement, Record
+from benchbox.schema.seen import Artifact, Measurement, Neighbours, Record
 
 # Of the plain case: six pairs, none of which may be told apart.
 COPIES = 4

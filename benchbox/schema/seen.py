@@ -143,6 +143,22 @@ class Noise:
 
 
 @dataclass(frozen=True)
+class Neighbours:
+    """How many cores others used, and by the names of their commands which of them how many.
+
+    The names may add up to less: processes that came and went between two looks are counted, and not named.
+    """
+
+    cores: float = 0.0
+    by_name: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def busiest(self) -> tuple[str, float] | None:
+        """Who used most, and how much of a core."""
+        return max(self.by_name.items(), key=lambda item: item[1], default=None)
+
+
+@dataclass(frozen=True)
 class Block:
     """Calls timed in a row. `first_ns` found cold caches and is kept apart from `latencies_ns`; None where
     calls are so long that cold caches are nothing to them, and no call was made for them.

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchbox.machine import neighbours
-from benchbox.machine.neighbours import Look, Neighbours
+from benchbox.machine.neighbours import Look
+from benchbox.schema.seen import Neighbours
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import pytest
 
 from benchbox.machine.launcher import ThisMachine
-from benchbox.machine.neighbours import Look, Neighbours
+from benchbox.machine.neighbours import Look
 from benchbox.measure import quiet
 from benchbox.measure.quiet import Patience, Witness, wait_for_quiet
+from benchbox.schema.seen import Neighbours
 
 
 @dataclass

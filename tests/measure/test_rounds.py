@@ -15,13 +15,13 @@ import cases
 from benchbox.errors import ChildDied, StageError, Unavailable
 from benchbox.machine.child import Limits
 from benchbox.machine.launcher import Local, ThisMachine
-from benchbox.machine.neighbours import Look, Neighbours
+from benchbox.machine.neighbours import Look
 from benchbox.measure import rounds, stopping
 from benchbox.measure.disturbance import disturbance
 from benchbox.measure.pace import Pace
 from benchbox.measure.rounds import Measured, Ready, Settings, sittings
 from benchbox.schema.asked import Case, MeasurePlan, ParityPlan, Step, Tolerance
-from benchbox.schema.seen import Artifact, Block, Memory, Noise, OutputParity, Parity
+from benchbox.schema.seen import Artifact, Block, Memory, Neighbours, Noise, OutputParity, Parity
 
 MIB = 2**20
 PARITY = Parity(True, "fp32", Tolerance(), 0.0, 4, (OutputParity("logits", {"batch": 1}, 0, 0, 0, 1, None),))

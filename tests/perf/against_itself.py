@@ -19,14 +19,13 @@ from benchbox.build.artifacts import artifact_of
 from benchbox.build.cache import Cache, default_folder
 from benchbox.build.client import Builder
 from benchbox.machine.child import Limits
-from benchbox.machine.neighbours import Neighbours
 from benchbox.measure import rounds
 from benchbox.measure.rounds import Ready
 from benchbox.numerics import stats
 from benchbox.numerics.stats import Interval
 from benchbox.results import timings as comparison
 from benchbox.schema.asked import Case, MeasurePlan, ParityPlan, Stage
-from benchbox.schema.seen import Measurement
+from benchbox.schema.seen import Measurement, Neighbours
 from benchbox.suite.load import load_suite
 from benchbox.suite.selection import select
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from benchbox.machine import clock as measure
-from benchbox.machine.neighbours import Neighbours
 from benchbox.measure import rounds
 from benchbox.runner import selftest
 from benchbox.schema.asked import Case, MeasurePlan, ParityPlan, Stage
+from benchbox.schema.seen import Neighbours
 
 CALLS = 5_000
 

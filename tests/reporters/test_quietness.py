@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 import golden_records as golden
-from benchbox.machine.neighbours import Neighbours
 from benchbox.reporters import quietness
 from benchbox.reporters.formats import markdown
 from benchbox.results.runs import Runs
 from benchbox.results.store import Results
+from benchbox.schema.seen import Neighbours
 
 BASELINE, ONNX = 0, 1
 
