@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,8 @@ _READS = 1 << 16
 # Of so many songs the best counts: a thread that lost its core for a moment says nothing of the machine.
 _SONGS = 2
 _MOST_THREADS = 8
+# Of a part, how much later than the others a thread may begin.
+_LATE = 0.1
 
 
 def sing(message: Message) -> Song:
@@ -63,8 +65,7 @@ class Canary:
             for thread, voice in zip(self._threads, self._voices, strict=True)
         ]
         found = [part.result() for part in parts]
-        cores, memory = [song.cores_ns for song in found], [song.memory_ns for song in found]
-        return Song(_slowest(cores), _slowest(memory))
+        return Song(*(_together([each[number] for each in found]) for number in (0, 1)))
 
 
 class _Voice:
@@ -79,11 +80,12 @@ class _Voice:
         self._places = random.integers(0, _MEMORY_FLOATS, _READS)
         self._read = np.empty(_READS, dtype=np.float32)
 
-    def sing(self, together: threading.Barrier) -> Song:
+    def sing(self, together: threading.Barrier) -> tuple[_Timed, _Timed]:
+        """Its two parts, each begun when all voices are there."""
         together.wait()
         cores = _timed(self._through_the_core)
         together.wait()
-        return Song(cores, _timed(self._through_memory))
+        return cores, _timed(self._through_memory)
 
     def _through_the_core(self) -> None:
         for _ in range(_CORE_PASSES):
@@ -110,12 +112,18 @@ def _pin(core: int) -> None:
         os.sched_setaffinity(0, {core})
 
 
-def _timed(work: Callable[[], Any]) -> int | None:
-    """How long it took; None where this thread waited for its core."""
+class _Timed(NamedTuple):
+    """When a thread began its part, and how long it took; None where it waited for its core meanwhile."""
+
+    begun_ns: int
+    took_ns: int | None
+
+
+def _timed(work: Callable[[], Any]) -> _Timed:
     waited, begun = _waited_ns(), clock.clock_ns()
     work()
     took = clock.clock_ns() - begun
-    return took if _waited_ns() - waited <= WAITED_MOST * took else None
+    return _Timed(begun, took if _waited_ns() - waited <= WAITED_MOST * took else None)
 
 
 def _waited_ns() -> int:
@@ -126,9 +134,14 @@ def _waited_ns() -> int:
         return 0
 
 
-def _slowest(parts: Sequence[int | None]) -> int | None:
-    known = [part for part in parts if part is not None]
-    return max(known) if len(known) == len(parts) else None
+def _together(parts: Sequence[_Timed]) -> int | None:
+    """How long the slowest thread took; None where one waited, or began so late that the others had the
+    memory to themselves for a while: alone it is faster by half."""
+    known = [part.took_ns for part in parts if part.took_ns is not None]
+    if len(known) < len(parts):
+        return None
+    began = [part.begun_ns for part in parts]
+    return max(known) if max(began) - min(began) <= _LATE * min(known) else None
 
 
 def _least(values: Iterable[int | None]) -> int | None:

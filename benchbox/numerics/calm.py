@@ -90,17 +90,27 @@ def counting_blocks(blocks: Sequence[Block]) -> tuple[Counting, ...]:
     """Those of a process that count, one a round at most, in the order in which they were measured.
 
     Of a round the calmest, with its calm calls; none of them ran while the machine itself was slow. Where no
-    round has such calls: of each round the last, with all calls.
+    round has such calls, those count that were calm on the slow machine; where there are none either, of each
+    round the last block, with all calls.
     """
     import numpy as np
 
-    calm = [calm_calls(block) & (not is_slow(block)) for block in blocks]
-    calmest: dict[int, int] = {}
+    calm = [calm_calls(block) for block in blocks]
+    fast = [calls & (not is_slow(block)) for block, calls in zip(blocks, calm, strict=True)]
+    for calls in (fast, calm):
+        chosen = [i for i in _calmest(blocks, calls) if calls[i].any()]
+        if chosen:
+            return tuple(Counting(blocks[i], calls[i]) for i in chosen)
+    whole = [np.ones(len(block.latencies_ns), dtype=bool) for block in blocks]
+    return tuple(Counting(blocks[i], whole[i]) for i in _calmest(blocks, calm))
+
+
+def _calmest(blocks: Sequence[Block], calls: Sequence[npt.NDArray[np.bool_]]) -> list[int]:
+    """The position of the block of each round that has most of these calls; the last of those that have as
+    many."""
+    found: dict[int, int] = {}
     for index, block in enumerate(blocks):
-        best = calmest.get(block.round)
-        if best is None or calm[index].sum() >= calm[best].sum():
-            calmest[block.round] = index
-    chosen = sorted(calmest.values())
-    if any(calm[index].any() for index in chosen):
-        return tuple(Counting(blocks[i], calm[i]) for i in chosen if calm[i].any())
-    return tuple(Counting(blocks[i], np.ones(len(blocks[i].latencies_ns), dtype=bool)) for i in chosen)
+        best = found.get(block.round)
+        if best is None or calls[index].sum() >= calls[best].sum():
+            found[block.round] = index
+    return sorted(found.values())

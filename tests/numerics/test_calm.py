@@ -66,6 +66,8 @@ def test_a_block_on_a_machine_that_is_slow_by_itself_counts_only_where_there_is_
     slow = replace(QUIET, pace=1.5)
     assert counted(slow, replace(QUIET, round=1, pace=1.1)) == [(1, [True, True])]
     assert counted(slow) == [(0, [True, True])]
+    held_up = replace(QUIET, waited_ns=(30 * MS, 30 * MS), round=1)
+    assert counted(held_up, slow) == [(1, [True, True])]  # rather than what somebody held up
     assert not calm.is_disturbed(slow)  # nobody held it up: it is not measured again at once
 
 
