@@ -281,8 +281,8 @@ def _measured(measurement: Measurement) -> str:
     import numpy as np
 
     data = [
-        [np.array(block.latencies_ns)[calls] for block, calls in calm.counting(replicate)]
-        for replicate in measurement.replicates
+        [np.array(block.latencies_ns)[calls] for block, calls in counting]
+        for counting in calm.counting(measurement.replicates)
     ]
     median_ns = math.exp(stats.centres(data).values.mean())
     processes = numbers.count(len(measurement.replicates), "process", "processes")

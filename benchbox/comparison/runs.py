@@ -221,8 +221,9 @@ Rounds = Mapping[int, Mapping[int, np.ndarray[Any, np.dtype[np.float64]]]]
 
 def _rounds(measurement: Measurement | None) -> Rounds:
     found: dict[int, dict[int, list[int]]] = {}
-    for replicate in measurement.replicates if measurement else ():
-        for block, counts in calm.counting(replicate):
+    replicates = measurement.replicates if measurement else ()
+    for replicate, counting in zip(replicates, calm.counting(replicates), strict=True):
+        for block, counts in counting:
             if block.latencies_ns and min(block.latencies_ns) > 0:
                 calls = compress(block.latencies_ns, counts)
                 found.setdefault(replicate.index, {}).setdefault(block.round, []).extend(calls)

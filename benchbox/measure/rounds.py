@@ -118,7 +118,6 @@ class _Seat:
     placement: Mapping[str, int] = field(default_factory=dict)
     warm_up: WarmedUp = field(default_factory=lambda: WarmedUp((), settled=False))
     blocks: list[Block] = field(default_factory=list)
-    finished: list[stopping.Medians] = field(default_factory=list)
 
     @property
     def rounds(self) -> stopping.Medians:
@@ -367,7 +366,6 @@ def _finish_all(index: int, seats: Sequence[_Seat], sitting: _Sitting) -> None:
     for seat in seats:
         memory = memories[id(seat)]
         if seat.child and memory is not None:
-            seat.finished.append(seat.rounds)
             seat.replicates.append(_replicate_of(index, seat, memory))
 
 
@@ -423,7 +421,7 @@ def _half_width(seats: Sequence[_Seat], sitting: _Sitting) -> float:
     living = [seat for seat in seats if seat.error is None]
     at = [number for number, seat in enumerate(living) if seat.ready.case.id == sitting.settings.baseline]
     baseline = at[0] if at and len(living) > 1 else None
-    finished = [seat.finished for seat in living]
+    finished = [stopping.medians_of_processes(seat.replicates) for seat in living]
     return stopping.group_half_width(finished, baseline, sitting.settings.plan.confidence)
 
 

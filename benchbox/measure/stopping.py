@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchbox.numerics import calm
 from benchbox.schema.asked import MeasurePlan, StoppedBy
-from benchbox.schema.seen import Block
+from benchbox.schema.seen import Block, Replicate
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -121,12 +121,18 @@ def _most(replicates: int, seconds: float, plan: MeasurePlan) -> int:
 
 def medians_by_round(blocks: Sequence[Block]) -> Medians:
     """The median of each round of a process, of the calls that count (`calm.counting_blocks`)."""
+    return _medians(calm.counting_blocks(blocks))
+
+
+def medians_of_processes(replicates: Sequence[Replicate]) -> list[Medians]:
+    """Those of each process of a case; empty where a process does not count (`calm.counting`)."""
+    return [_medians(counting) for counting in calm.counting(replicates)]
+
+
+def _medians(counting: Sequence[calm.Counting]) -> Medians:
     import numpy as np
 
-    return {
-        block.round: float(np.median(np.array(block.latencies_ns)[calls]))
-        for block, calls in calm.counting_blocks(blocks)
-    }
+    return {block.round: float(np.median(np.array(block.latencies_ns)[calls])) for block, calls in counting}
 
 
 def process_half_width(ours: Medians, theirs: Medians | None, confidence: float) -> float:

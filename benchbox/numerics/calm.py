@@ -81,9 +81,21 @@ def calm_share(blocks: Sequence[Block]) -> float | None:
     return 1 - held_up / total if total else None
 
 
-def counting(replicate: Replicate) -> tuple[Counting, ...]:
-    """The timed blocks of a process that count."""
-    return counting_blocks(replicate.blocks)
+# Fewer processes give no interval.
+_LEAST_PROCESSES = 2
+
+
+def counting(replicates: Sequence[Replicate]) -> list[tuple[Counting, ...]]:
+    """The timed blocks of each process of a case that count.
+
+    None of a process that never had a calm call, where two others had some: its numbers are of a busy
+    machine.
+    """
+    found = [counting_blocks(replicate.blocks) for replicate in replicates]
+    calm = [any(not is_disturbed(block) for block in replicate.blocks) for replicate in replicates]
+    if sum(calm) < _LEAST_PROCESSES:
+        return found
+    return [blocks if was_calm else () for blocks, was_calm in zip(found, calm, strict=True)]
 
 
 def counting_blocks(blocks: Sequence[Block]) -> tuple[Counting, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -125,16 +125,22 @@ class Calls:
 
     def _note_what_does_not_count(self, replicates: Sequence[Replicate], start: int) -> None:
         """Of the replicates that were added last; `start` is the number of their first block."""
-        for replicate in replicates:
+        for counting, replicate in zip(self._counting(replicates), replicates, strict=True):
             timed = start + len(replicate.warm_up)
-            counting = {id(block): calls for block, calls in calm.counting(replicate)}
+            counts = {id(block): calls for block, calls in counting}
             for number, block in enumerate(replicate.blocks, timed):
-                calls = counting.get(id(block))
+                calls = counts.get(id(block))
                 if calls is None:
                     self._left_out.append(number)
                 elif not calls.all():
                     self._held_up.append((number, calls))
             start = timed + len(replicate.blocks)
+
+    def _counting(self, replicates: Sequence[Replicate]) -> Iterator[tuple[calm.Counting, ...]]:
+        """Of each of the replicates that were added last; those of a case lie together."""
+        cases = self._case[len(self._case) - len(replicates) :]
+        for _, of_case in groupby(zip(cases, replicates, strict=True), key=lambda pair: pair[0]):
+            yield from calm.counting([replicate for _, replicate in of_case])
 
     def _phases(self) -> npt.NDArray[np.int8]:
         """Of each block: 0 warm-up, 1 timed."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from benchbox.numerics import calm
-from benchbox.schema.seen import Block
+from benchbox.schema.seen import Block, Memory, Replicate
 
 MS = 1_000_000
 QUIET = Block(0, 0, 50 * MS, (50 * MS, 50 * MS), slices=(1, 1), waited_ns=(0, 0), cpu_ns=(0, 0))
@@ -76,3 +76,14 @@ def test_the_calm_share_is_one_of_time():
     assert calm.calm_share([half]) == 0.25
     assert calm.calm_share([half, QUIET, QUIET, QUIET]) == pytest.approx(0.8125)
     assert calm.calm_share([]) is None
+
+
+def test_a_process_that_was_never_calm_counts_only_where_two_others_were_not_either():
+    def process(index, *, calm_process):
+        block = QUIET if calm_process else replace(QUIET, disturbed="steal")
+        return Replicate(index, 0.1, True, (), (block,), Memory(0, 1, 2))
+
+    quiet, loud = process(0, calm_process=True), process(1, calm_process=False)
+    assert [len(blocks) for blocks in calm.counting([quiet, loud, quiet])] == [1, 0, 1]
+    assert [len(blocks) for blocks in calm.counting([quiet, loud])] == [1, 1]
+    assert [len(blocks) for blocks in calm.counting([loud, loud, loud])] == [1, 1, 1]
