@@ -7,6 +7,7 @@ baseline, and names that would be markup if they were not escaped.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -218,10 +219,10 @@ RECORDS = (
 )
 
 
-def write(folder: Path) -> Path:
+def write(folder: Path, records: Sequence[Record] = RECORDS) -> Path:
     """A results folder with these records, as `store` lays it out."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(asdict(r)) for r in RECORDS]
+    lines = [json.dumps(asdict(r)) for r in records]
     (folder / "records.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "environment.json").write_text(json.dumps(asdict(ENVIRONMENT)), encoding="utf-8")
     (folder / "suite.json").write_text(json.dumps(SUITE), encoding="utf-8")

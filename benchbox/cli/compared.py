@@ -9,12 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from benchbox.cli import tables
-from benchbox.cli.tables import STYLES, clean, plain_table, two_lines
+from benchbox.cli.tables import STYLES, plain_table, two_lines
 from benchbox.comparison import wording
 from benchbox.comparison.facts import Fact
 from benchbox.comparison.gates import Judgement
 from benchbox.comparison.rows import Change, Comparison, Row, Versus
 from benchbox.reporters import numbers
+from benchbox.reporters.foreign import clean
 
 # More of what did not pass are in the reports.
 _FINDINGS_SHOWN = 20

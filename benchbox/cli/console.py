@@ -43,5 +43,7 @@ def echo_json(value: Any) -> None:
 
 def stop(message: str, code: int) -> NoReturn:
     """Prints an error and ends with the code."""
-    typer.echo(f"error: {message}", err=True)
+    from benchbox.reporters import foreign
+
+    typer.echo(f"error: {foreign.clean_lines(message)}", err=True)
     raise typer.Exit(code)

@@ -19,9 +19,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from benchbox.cli.tables import STYLES, clean
+from benchbox.cli.tables import STYLES
 from benchbox.numerics import calm, stats
 from benchbox.reporters import labels, numbers, quietness
+from benchbox.reporters.foreign import clean
 from benchbox.schema.asked import Case, Stage
 from benchbox.schema.seen import Measurement, Neighbours, Record
 

@@ -39,7 +39,7 @@ def joined_name(names: Sequence[str]) -> str:
 def show_results(runs: Runs, reports: Sequence[Path]) -> None:
     """The final table, why rows are not ok, where everything is, and what to type next."""
     from benchbox.cli import tables
-    from benchbox.reporters import quietness, wording
+    from benchbox.reporters import foreign, quietness, wording
 
     groups = wording.groups(runs, tables.MOST_ROWS)
     show(tables.results_table(groups, several_runs=len(runs.results) > 1))
@@ -54,7 +54,7 @@ def show_results(runs: Runs, reports: Sequence[Path]) -> None:
     show(tables.reasons(alike))
     for results in runs.results:
         if results.damage:
-            typer.echo(f"warning: {results.folder}: {tables.clean(results.damage)}", err=True)
+            typer.echo(f"warning: {results.folder}: {foreign.clean(results.damage)}", err=True)
     show_lines(tables.places([results.folder for results in runs.results], reports))
     show_lines(tables.next_steps(_commands([members[0] for members, _ in alike], reports)))
 

@@ -5,7 +5,6 @@ Names come from users: they are put into `Text`, never into markup, and lose the
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchbox.reporters import labels, machines, numbers, wording
+from benchbox.reporters.foreign import clean
 from benchbox.reporters.labels import Ran
 from benchbox.schema.seen import Environment, Host, Record
 
@@ -142,11 +142,6 @@ def findings_table(findings: Sequence[Finding]) -> RenderableType:
             lines += [Text(finding.hurts, style="dim"), Text(f"-> {finding.do}", style="bold")]
         table.add_row(_word(finding.level), Group(*lines))
     return table
-
-
-def clean(text: str) -> str:
-    """The text without control characters: a name from a file must not drive the terminal."""
-    return "".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in text)
 
 
 def _group_table(group: wording.Group) -> Table:

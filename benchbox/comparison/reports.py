@@ -14,7 +14,7 @@ from benchbox.comparison.gates import Judgement
 from benchbox.comparison.rows import Change, Comparison, Row, Versus
 from benchbox.errors import DiskError
 from benchbox.numerics.stats import Interval
-from benchbox.reporters import labels, numbers, templates
+from benchbox.reporters import foreign, labels, numbers, templates
 from benchbox.reporters import wording as shared
 from benchbox.reporters.formats.markdown import escape
 from benchbox.schema.seen import Record
@@ -115,8 +115,8 @@ def _write_csv(comparison: Comparison, path: Path) -> None:
     rows = list(table_rows(comparison))
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer.writerow({name: foreign.cell(name) for name in writer.fieldnames})
+        writer.writerows({name: foreign.cell(value) for name, value in row.items()} for row in rows)
 
 
 def _identity(row: Row, versus: Versus) -> dict[str, Any]:

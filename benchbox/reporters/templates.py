@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchbox.reporters import foreign
+
 if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
@@ -14,16 +16,24 @@ _HERE = Path(__file__).parent / "page"
 
 
 def html(name: str) -> Template:
-    """A template whose every value is escaped as HTML."""
+    """A template whose every value is escaped as HTML, and loses its control characters."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
+        finalize=_harmless,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     ).get_template(name)
+
+
+def _harmless(value: Any) -> Any:
+    """Markup is ours as it is, plotly.js with its control characters among it; all else is others' text."""
+    from markupsafe import Markup
+
+    return foreign.clean_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def text(name: str, escape: Callable[[Any], str]) -> Template:

@@ -40,6 +40,8 @@ MEASURE_LONGER = "Measure longer, or on a quieter machine."
 # Of cases that cannot be told apart, so many are named.
 _NAMED = 4
 
+_HALF = 0.5
+
 
 @dataclass(frozen=True)
 class Group:
@@ -47,7 +49,7 @@ class Group:
 
     `key` is the same for the same model and shape in any run; `numbers` are the rows' positions in the table;
     `runtimes` tell apart the rows of one path; `best` are the recommended rows, the fastest first; `metrics`
-    are the columns of task metrics.
+    are the columns of task metrics; `agree` is how many agree and were timed, shown or not.
     """
 
     key: str
@@ -59,6 +61,7 @@ class Group:
     runtimes: tuple[str, ...]
     best: tuple[int, ...]
     metrics: tuple[str, ...]
+    agree: int
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -93,8 +96,33 @@ class Group:
         """Which artifact to ship, by how much it is faster, what it needs and how well it agrees.
 
         What would be faster and does not agree is named beside it, with the reason: the gate may be wrong.
+        So is what is called quantized and mostly is not.
         """
-        return f"{self._recommended}{self._left_out}"
+        return f"{self._recommended}{self._left_out}{self._hardly_quantized}"
+
+    @property
+    def hardly_quantized(self) -> str:
+        """Which cases have less than half of their products quantized; empty where none has."""
+        found = [
+            f"{label} ({_quantized(row)})"
+            for row, label in zip(self.rows, self.labels, strict=True)
+            if row["quantized_share"] is not None and row["quantized_share"] < _HALF
+        ]
+        if not found:
+            return ""
+        more = f", and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+        return f"Less than half is quantized, the rest is not: {', '.join(found[:_NAMED])}{more}."
+
+    @property
+    def _hardly_quantized(self) -> str:
+        return f" {self.hardly_quantized}" if self.hardly_quantized else ""
+
+    @property
+    def undecided(self) -> str:
+        """`The fastest cannot be told apart, these 2 of the 5 that agree`."""
+        if self.agree <= len(self.best):
+            return UNDECIDED
+        return f"{UNDECIDED}, these {len(self.best):,} of the {self.agree:,} that agree"
 
     @property
     def _left_out(self) -> str:
@@ -116,7 +144,7 @@ class Group:
         if len(self.best) > 1:
             names = ", ".join(self.labels[number] for number in self.best[:_NAMED])
             more = f" and {len(self.best) - _NAMED:,} more" if len(self.best) > _NAMED else ""
-            return f"{UNDECIDED}: {names}{more}. {MEASURE_LONGER}"
+            return f"{self.undecided}: {names}{more}. {MEASURE_LONGER}"
         row, label = self.rows[self.best[0]], self.labels[self.best[0]]
         return (
             f"{label} is the fastest that agrees with the reference: {'; '.join(_facts(row, self.metrics))}."
@@ -163,6 +191,7 @@ def group(rows: Mapping[int, Row], best: Sequence[int], metrics: Sequence[str]) 
         runtimes=labels.runtimes([Ran.of_row(row) for row in rows.values()]),
         best=tuple(best),
         metrics=tuple(name for name in metrics if any(row[name] is not None for row in rows.values())),
+        agree=sum(row["outcome"] == "ok" and row["p50_ms"] is not None for row in rows.values()),
     )
 
 
@@ -251,6 +280,7 @@ def details(row: Row) -> list[tuple[str, str]]:
     pairs = [
         ("precision", row["precision"]),
         ("opset", numbers.integer(row["opset"])),
+        ("quantized", _quantized(row)),
         ("threads", f"{row['threads']} intra-op, {row['threads_inter_op']} inter-op"),
         ("data", row["dataset"]),
         ("p90 ms", numbers.number(row["p90_ms"])),
@@ -285,6 +315,14 @@ def details(row: Row) -> list[tuple[str, str]]:
         ("case", row["case_id"]),
     ]
     return [(name, value) for name, value in pairs if value]
+
+
+def _quantized(row: Row) -> str:
+    """`13 of 18 products (72 %)`: of its MatMul, Gemm and Conv nodes."""
+    if row["quantized_share"] is None:
+        return ""
+    share = numbers.percent(row["quantized_share"], 0)
+    return f"{row['products_quantized']:.0f} of {numbers.count(int(row['products']), 'product')} ({share})"
 
 
 def _share(share: float | None) -> str:

@@ -130,7 +130,16 @@ _MEASURED = (
     "load_seconds", "load_memory_mib", "peak_memory_mib", "peak_above_empty_mib", "device_memory_mib",
     "nodes",
 )  # fmt: skip
-_ARTIFACT = ("artifact_size_mib", "artifact_sha256", "build_seconds", "opset", "commit")
+_ARTIFACT = (
+    "artifact_size_mib",
+    "artifact_sha256",
+    "build_seconds",
+    "opset",
+    "commit",
+    "products",
+    "products_quantized",
+    "quantized_share",
+)
 _PARITY = (
     "max_abs_error", "mean_abs_error", "max_rel_error", "rel_l2_error", "cosine", "sqnr_db", "nan_count",
     "inf_count", "padding_share", "padding_max_abs_error", "padding_cosine", "parity_samples",
@@ -227,7 +236,17 @@ def _of_artifact(artifact: Artifact) -> Cells:
         artifact.build_seconds,
         opset if isinstance(opset, int) and abs(opset) <= _MOST else None,
         _commits(artifact.facts.get("commits")),
+        *_products(artifact.facts),
     )
+
+
+def _products(facts: Mapping[str, Any]) -> tuple[int | None, int | None, float | None]:
+    """MatMul, Gemm and Conv nodes, how many are quantized, and their share; None where no pass counted."""
+    total, quantized = facts.get("products"), facts.get("products_quantized")
+    # The facts of an edited record are whatever somebody wrote.
+    if type(total) is not int or type(quantized) is not int or not 0 <= quantized <= total <= _MOST:
+        return (None, None, None)
+    return (total, quantized, quantized / total if total else None)
 
 
 def _commits(found: Any) -> str | None:

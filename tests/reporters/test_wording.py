@@ -202,3 +202,28 @@ def test_the_front_door_names_what_is_there() -> None:
     assert own
     assert set(own) <= given
     assert all(hasattr(benchbox, name) for name in re.findall(r"benchbox\.(\w+)", said))
+
+
+def quantized(group: wording.Group, count: int) -> wording.Group:
+    """The group, the second of its rows with so many of 54 products quantized."""
+    share = {"products": 54, "products_quantized": count, "quantized_share": count / 54}
+    first, second, *rest = group.rows
+    return replace(group, rows=(first, {**second, **share}, *rest))
+
+
+def test_a_case_of_which_less_than_half_is_quantized_is_named(run) -> None:
+    (group, *_) = wording.groups(benchbox.load_results(run()))
+    hardly = quantized(group, 1)
+    said = f"Less than half is quantized, the rest is not: {group.labels[1]} (1 of 54 products (2 %))."
+    assert hardly.hardly_quantized == said
+    assert hardly.conclusion.endswith(f" {said}")
+    assert dict(wording.details(hardly.rows[1]))["quantized"] == "1 of 54 products (2 %)"
+    assert quantized(group, 27).hardly_quantized == group.hardly_quantized == ""
+
+
+def test_of_five_that_agree_the_two_that_cannot_be_told_apart_are_said_to_be_two_of_five(run) -> None:
+    (group, *_) = wording.groups(benchbox.load_results(run()))
+    ok = next(row for row in group.rows if row["outcome"] == "ok" and row["p50_ms"])
+    five = replace(group, rows=(ok,) * 5, runtimes=("a", "b", "c", "d", "e"), best=(1, 3), agree=5)
+    begins = "The fastest cannot be told apart, these 2 of the 5 that agree: "
+    assert five.conclusion.startswith(f"{begins}{five.labels[1]}, {five.labels[3]}. Measure longer")

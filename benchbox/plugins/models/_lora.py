@@ -37,6 +37,7 @@ def attach(module: Module, loras: Sequence[Lora]) -> Module:
     names = [f"adapter-{index}" for index in range(len(loras))]
     wrapped: Any = None
     for name, lora in zip(names, loras, strict=True):
+        _refuse_pickle(lora)
         source, revision = hub.split(lora.source)
         try:
             with warnings.catch_warnings():
@@ -56,6 +57,17 @@ def attach(module: Module, loras: Sequence[Lora]) -> Module:
             if name in layer.scaling:
                 layer.set_scale(name, lora.weight)
     return module.eval()
+
+
+def _refuse_pickle(lora: Lora) -> None:
+    """Raises StageError where an adapter lies on the disk as a pickle alone, which runs what is in it."""
+    pickle = Path(lora.source) / "adapter_model.bin"
+    if pickle.exists() and not (pickle.parent / "adapter_model.safetensors").exists():
+        raise StageError(
+            f"the LoRA adapter {lora.source!r} is refused: {pickle} is a pickle, which can run any code when "
+            "it is read. Where you trust it, load it with PEFT and save it anew: "
+            "save_pretrained(folder, safe_serialization=True) writes adapter_model.safetensors"
+        )
 
 
 def attached(module: Module) -> bool:

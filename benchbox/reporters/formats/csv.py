@@ -1,4 +1,7 @@
-"""summary.csv, a row a case, and samples.csv, a row a call: units in the column names, nothing rounded."""
+"""summary.csv, a row a case, and samples.csv, a row a call: units in the column names, nothing rounded.
+
+Text that a spreadsheet would take for a formula has an apostrophe before it (foreign.py).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchbox.reporters import foreign
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +27,7 @@ def write(runs: Runs, folder: Path) -> list[Path]:
     """Writes both files; a cell that was not measured is empty."""
     summary, samples = folder / "summary.csv", folder / "samples.csv"
     with summary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(chain([runs.table.columns], _rows(runs.table)))
+        csv.writer(file, lineterminator="\n").writerows(chain([_titles(runs.table)], _rows(runs.table)))
     with samples.open("w", encoding="utf-8", newline="") as file:
         file.write(_cells(runs.SAMPLE_COLUMNS) + "\n")
         file.writelines(_samples(runs))
@@ -31,8 +36,21 @@ def write(runs: Runs, folder: Path) -> list[Path]:
 
 def _rows(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
     """As `DataFrame.to_csv` writes them, which takes half as long again."""
-    columns = (table[name] for name in table.columns)
-    return zip(*(c.astype(object).where(c.notna(), "").tolist() for c in columns), strict=True)
+    return zip(*(_column(table[name]) for name in table.columns), strict=True)
+
+
+def _titles(table: pd.DataFrame) -> list[object]:
+    """Among them are names of metrics and sizes, which are a record's."""
+    return [foreign.cell(str(name)) for name in table.columns]
+
+
+def _column(column: pd.Series[Any]) -> list[Any]:
+    values = column.astype(object).where(column.notna(), "").tolist()
+    if column.dtype.kind in "biuf":
+        return values
+    # Each text is looked at once: of 100,000 rows most say the same.
+    cells = {value: foreign.cell(value) for value in {v for v in values if isinstance(v, str)}}
+    return [cells[v] if isinstance(v, str) else v for v in values]
 
 
 def _samples(runs: Runs) -> Iterator[str]:
@@ -57,9 +75,9 @@ def _columns(first: str, rest: str, count: int) -> tuple[str, ...]:
 
 
 def _cells(values: Sequence[Any]) -> str:
-    """The values as CSV without a line feed, quoted where they must be."""
+    """The values as CSV without a line feed at the end, quoted where they must be."""
     if values == [""]:
         return ""  # csv would quote a lone empty cell, to tell it from an empty line
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
+    csv.writer(text, lineterminator="").writerow([foreign.cell(value) for value in values])
     return text.getvalue()

@@ -18,6 +18,7 @@ from benchbox.numerics.stats import Floats
 from benchbox.reporters import (
     across,
     charts,
+    foreign,
     labels,
     machines,
     numbers,
@@ -109,7 +110,7 @@ def json_for_script(value: Any) -> str:
 
 def plotly_text(value: str) -> str:
     """Text that plotly shows as it is: it reads tags and entities in labels."""
-    return html.escape(value, quote=False)
+    return html.escape(foreign.clean(value), quote=False)
 
 
 def _count(outcomes: pd.Series[str]) -> Mapping[str, int]:

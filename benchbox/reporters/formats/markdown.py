@@ -7,7 +7,17 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchbox.reporters import across, labels, machines, numbers, quietness, templates, timeline, wording
+from benchbox.reporters import (
+    across,
+    foreign,
+    labels,
+    machines,
+    numbers,
+    quietness,
+    templates,
+    timeline,
+    wording,
+)
 
 if TYPE_CHECKING:
     from benchbox.results.runs import Runs
@@ -52,8 +62,8 @@ def render(runs: Runs) -> str:
 
 
 def escape(value: Any) -> str:
-    """The value as text that GitHub shows as it is: no markup, no HTML, no mention, one line."""
-    line = " ".join(str(value).split())
+    """The value as text that GitHub shows as it is: one line, no markup, no HTML, no mention, no control."""
+    line = " ".join(foreign.clean(str(value)).split())
     escaped = re.sub(r"([\\`*\[\]|#~])", r"\\\1", html.escape(line, quote=False))
     # Within a word an underscore is no emphasis.
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", escaped).replace("@", "&#64;")

@@ -154,3 +154,24 @@ def test_a_wrong_adapter_is_told_by_its_place(lora: str, said: str, tmp_path: Pa
     with pytest.raises(SuiteError) as error:
         suite_with(lora, tmp_path)
     assert said in str(error.value)
+
+
+def test_an_adapter_that_is_a_pickle_is_refused_unread_with_its_file_and_what_to_do(tmp_path: Path) -> None:
+    """The pickle writes a file when somebody loads it."""
+    source = adapter(tmp_path / "a", 1)
+    (tmp_path / "a" / "adapter_model.safetensors").unlink()
+    ran = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (ran,))
+
+    torch.save({"weight": Evil()}, tmp_path / "a" / "adapter_model.bin")
+    with pytest.raises(StageError) as caught:
+        vit.load(with_adapters(Lora(source)))
+    assert caught.value.reason == (
+        f"the LoRA adapter {source!r} is refused: {source}/adapter_model.bin is a pickle, which can run any "
+        "code when it is read. Where you trust it, load it with PEFT and save it anew: "
+        "save_pretrained(folder, safe_serialization=True) writes adapter_model.safetensors"
+    )
+    assert not ran.exists()

@@ -42,6 +42,13 @@ def test_nodes_are_counted_by_op_type(make: Any) -> None:
 
 
 @INT8
+def test_how_many_products_are_quantized_is_a_fact(make: Any, word: Any) -> None:
+    all_but_five, only_patches = make(word).facts, make(word, op_types=("Conv",)).facts
+    assert (all_but_five["products_quantized"], all_but_five["products"]) == (13, 18)
+    assert (only_patches["products_quantized"], only_patches["products"]) == (1, 18)
+
+
+@INT8
 def test_per_channel_has_a_scale_for_each_output_channel(make: Any, word: Any) -> None:
     channel, tensor = (make(word, per_channel=given).quantized.values() for given in (True, False))
     assert {s.size for _, s, _ in channel} == {64, 128, 10}
