@@ -7,7 +7,7 @@ B is then the mirror image of that of B to A.
 
 Why not the percentile interval of a hierarchical bootstrap (processes, then blocks): with three processes
 it has ten distinct outcomes, never leaves the range of what was seen, and covers about 75 % where it says
-95 % (tests/test_stats.py measures it). What is used instead is the closed form of that bootstrap's variance,
+95 % (tests/measure/test_guarantees.py measures it). What is used instead is the closed form of that bootstrap's variance,
 with its small-sample bias removed, and Student's t for so few processes:
 
 * variance of the centre of n processes: max(s2, v) / n, where s2 is the sample variance of the processes'
@@ -19,9 +19,12 @@ with its small-sample bias removed, and Student's t for so few processes:
   American Statistician 69:4).
 
 More rounds narrow v, only more processes narrow s2: at a given budget six short processes prove more than
-three long ones (t is 2.57 in place of 4.30; tests/test_guarantees.py measures it). s2 is neither pooled
-over the cases of a group nor shrunk to a prior: runtimes differ in how far their processes scatter, and a
-value borrowed from a calmer one would make false alarms.
+three long ones (t is 2.57 in place of 4.30; tests/measure/test_guarantees.py measures it).
+
+What is here is of one case, or one pair, alone. Where at least three cases were measured in the same rounds,
+`moderation` moderates their s2 by those of the others (Smyth 2004, doi:10.2202/1544-6115.1027) and sets aside
+processes that were hit; how much is borrowed is bounded, because runtimes differ in how far their processes
+scatter, and a value from a calmer one would make false alarms. Its intervals fall back to those here.
 """
 
 from __future__ import annotations

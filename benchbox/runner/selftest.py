@@ -151,8 +151,7 @@ def smallest_provable(
     known = [interval for interval in intervals if interval is not None]
     if not known or replicates < 2:
         return None
-    # What the intervals of the group's cases had: their own, and what they borrow from each other at most.
-    degrees = (1 + moderation.TIMES_OWN) * (replicates - 1)
+    degrees = moderation.most_degrees_of_ratio(COPIES + len(SLOWER_BY), replicates)
     t = float(stdtrit(degrees, 0.5 + plan.confidence / 2))
     errors = [math.log(interval.high / interval.low) / 2 / t for interval in known]
     error = math.sqrt(sum(value**2 for value in errors) / len(errors))

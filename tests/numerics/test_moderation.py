@@ -15,7 +15,8 @@ import pytest
 from benchbox.numerics import moderation, stats
 from benchbox.numerics.moderation import Processes
 
-GROUPS = 400
+# So many groups that each of the simulations below has 9,000 ratios.
+RATIOS = 9000
 
 
 class Simulated(NamedTuple):
@@ -25,35 +26,47 @@ class Simulated(NamedTuple):
     point: np.ndarray
     high: np.ndarray
     student_low: np.ndarray
+    student_point: np.ndarray
     student_high: np.ndarray
     median_low: np.ndarray
     median_high: np.ndarray
 
 
 @cache
-def simulated(processes: int, cases: int, differing: float, hit: float, slower: float = 1.0) -> Simulated:
-    rng = np.random.default_rng([processes, cases, round(10 * differing), round(10 * hit)])
-    sigma = 0.01 * np.exp(differing * rng.standard_normal((GROUPS, cases, 1)))
-    logs = sigma * rng.standard_normal((GROUPS, cases, processes))
+def simulated(
+    processes: int,
+    cases: int,
+    differing: float,
+    hit: float,
+    slower: float = 1.0,
+    groups: int = 0,
+    drawn: int = 0,
+) -> Simulated:
+    """The first `processes` of as many as are `drawn`."""
+    drawn, count = drawn or processes, groups or RATIOS // (cases - 1)
+    rng = np.random.default_rng([drawn, cases, round(10 * differing), round(10 * hit)])
+    sigma = 0.01 * np.exp(differing * rng.standard_normal((count, cases, 1)))
+    logs = sigma * rng.standard_normal((count, cases, drawn))
     logs += np.log(1.3) * (rng.random(logs.shape) < hit)
     logs[:, 1:] += np.log(slower)
-    case = np.repeat(np.arange(GROUPS * cases), processes)
-    replicate = np.tile(np.arange(processes), GROUPS * cases)
-    groups = np.repeat(np.arange(GROUPS), cases)
-    scatter, counts = moderation.scatter_of(logs.reshape(-1), case, replicate, groups)
+    logs = logs[..., :processes]
+    case = np.repeat(np.arange(count * cases), processes)
+    replicate = np.tile(np.arange(processes), count * cases)
+    group = np.repeat(np.arange(count), cases)
+    scatter, counts = moderation.scatter_of(logs.reshape(-1), case, replicate, group)
     kept = counts.reshape(logs.shape)
     nothing = np.zeros(case.size)
     medians = moderation.median_intervals(
-        Processes(logs.reshape(-1), nothing, case, GROUPS * cases, counts), scatter, 0.95
+        Processes(logs.reshape(-1), nothing, case, count * cases, counts), scatter, 0.95
     )
     others = (logs[:, 1:] - logs[:, :1]).reshape(-1)
-    owner = np.repeat(np.arange(GROUPS * (cases - 1)), processes)
-    ours = np.arange(GROUPS * cases).reshape(GROUPS, cases)[:, 1:].reshape(-1)
+    owner = np.repeat(np.arange(count * (cases - 1)), processes)
+    ours = np.arange(count * cases).reshape(count, cases)[:, 1:].reshape(-1)
     pairs = Processes(others, np.zeros(owner.size), owner, ours.size, (kept[:, 1:] & kept[:, :1]).reshape(-1))
     theirs = ours // cases * cases
     low, point, high = moderation.ratio_intervals(pairs, ours, theirs, scatter, 0.95)
     student = stats.process_intervals(others, np.zeros(owner.size), owner, ours.size, 0.95)
-    return Simulated(low, point, high, student[0], student[2], medians[0], medians[2])
+    return Simulated(low, point, high, *student, medians[0], medians[2])
 
 
 def covered(of: Simulated) -> float:
@@ -61,8 +74,8 @@ def covered(of: Simulated) -> float:
     return float(((of.low <= 1) & (of.high >= 1))[known].mean())
 
 
-def width(low: np.ndarray, high: np.ndarray) -> float:
-    return float(np.nanmedian(np.log(high / low)) / 2)
+def mean_width(low: np.ndarray, high: np.ndarray) -> float:
+    return float(np.nanmean(np.log(high / low)) / 2)
 
 
 ALL = [(n, g, d, h) for n in (2, 3, 5) for g in (4, 6, 12) for d in (0.0, 0.5) for h in (0.0, 0.1)]
@@ -70,40 +83,107 @@ ALL = [(n, g, d, h) for n in (2, 3, 5) for g in (4, 6, 12) for d in (0.0, 0.5) f
 
 @pytest.mark.parametrize(("processes", "cases", "differing", "hit"), ALL)
 def test_ratios_are_covered_as_often_as_they_say(processes, cases, differing, hit):
-    """93 to 97 %, give or take what 400 groups can tell; two processes of which one was hit keep wider
-    ones."""
+    """93 to 97 %, and up to half a percent more of two processes of twelve cases that scatter alike."""
     share = covered(simulated(processes, cases, differing, hit))
-    assert 0.92 <= share <= (0.985 if processes == 2 else 0.975)
+    assert 0.93 <= share <= (0.975 if (processes, cases) == (2, 12) else 0.97)
 
 
 @pytest.mark.parametrize(("processes", "cases", "differing", "hit"), ALL)
 def test_equal_cases_are_told_apart_in_three_of_a_hundred_at_most(processes, cases, differing, hit):
-    """3.0 % at most of 3,000 groups each; 400 may show 3.5."""
+    """3.0 % at most of 12,000 groups each; what these can tell is that to 0.4 %."""
     found = simulated(processes, cases, differing, hit)
     words = stats.verdicts(found.low, found.point, found.high, 0.02)
-    assert np.isin(words, ["faster", "slower"]).mean() <= 0.035
+    assert np.isin(words, ["faster", "slower"]).mean() <= 0.034
 
 
+@pytest.mark.parametrize(("differing", "share"), [(0.0, 0.65), (0.5, 0.67)])
 @pytest.mark.parametrize("cases", [4, 6, 12])
-def test_of_three_processes_intervals_are_two_thirds_of_students(cases):
-    """0.63 of them in groups of 12, 0.66 of 4: what is more than that costs coverage where cases differ."""
-    found = simulated(3, cases, 0.0, 0.0)
-    assert width(found.low, found.high) <= 0.69 * width(found.student_low, found.student_high)
+def test_of_three_processes_intervals_are_two_thirds_of_students(cases, differing, share):
+    """0.64, 0.61 and 0.59 of them where cases scatter alike; 0.66 of four that do not, of which less would
+    cost coverage."""
+    found = simulated(3, cases, differing, 0.0)
+    assert mean_width(found.low, found.high) <= share * mean_width(found.student_low, found.student_high)
 
 
 def test_a_hit_process_is_no_variance():
     """Where one in ten is hit, intervals are less than half of Student's."""
     found = simulated(3, 6, 0.0, 0.1)
-    assert width(found.low, found.high) < 0.5 * width(found.student_low, found.student_high)
+    assert mean_width(found.low, found.high) < 0.5 * mean_width(found.student_low, found.student_high)
 
 
-@pytest.mark.parametrize("cases", [4, 12])
-def test_three_percent_are_found_by_five_processes(cases):
-    found = simulated(5, cases, 0.0, 0.0, slower=1.03)
-    words = stats.verdicts(found.low, found.point, found.high, 0.02)
-    student = stats.verdicts(found.student_low, found.point, found.student_high, 0.02)
-    assert (words == "slower").mean() >= 0.9
-    assert (words == "slower").mean() > (student == "slower").mean()
+class Found(NamedTuple):
+    """Of sessions that stopped when every ratio was within 2 %, or at twelve processes: how many differences
+    were found, and after how many processes on average."""
+
+    share: float
+    processes: float
+
+
+@cache
+def found_in_sessions(cases: int, differing: float, hit: float) -> tuple[Found, Found]:
+    """A true 3 %, by moderated intervals and by Student's, from five processes on."""
+    first, most = 5, 12
+    steps = [
+        simulated(n, cases, differing, hit, slower=1.03, groups=240, drawn=most)
+        for n in range(first, most + 1)
+    ]
+    sides = (
+        [(one.low, one.high) for one in steps],
+        [(one.student_low, one.student_high) for one in steps],
+    )
+    points = ([one.point for one in steps], [one.student_point for one in steps])
+    return _stopped(sides[0], points[0], cases), _stopped(sides[1], points[1], cases)
+
+
+def _stopped(bounds: list[tuple[np.ndarray, np.ndarray]], points: list[np.ndarray], cases: int) -> Found:
+    narrow = np.array(
+        [
+            ((high - low) / 2 / point).reshape(-1, cases - 1).max(axis=1) <= 0.02
+            for (low, high), point in zip(bounds, points, strict=True)
+        ]
+    )
+    narrow[-1] = True
+    stopped_at = narrow.argmax(axis=0)
+    words = np.array(
+        [
+            (stats.verdicts(low, point, high, 0.02) == "slower").reshape(-1, cases - 1)
+            for (low, high), point in zip(bounds, points, strict=True)
+        ]
+    )
+    return Found(float(words[stopped_at, np.arange(stopped_at.size)].mean()), float(stopped_at.mean() + 5))
+
+
+@pytest.mark.parametrize("cases", [4, 6, 12])
+@pytest.mark.parametrize("differing", [0.0, 0.5])
+@pytest.mark.parametrize("hit", [0.0, 0.1])
+def test_three_percent_are_found_by_no_more_processes_than_students(cases, differing, hit):
+    """In 91 to 95 % of what is asked, give or take what 240 sessions tell; 87 % of four cases that scatter
+    differently and are hit, of which Student's finds 29 % after 11.6 processes."""
+    moderated, student = found_in_sessions(cases, differing, hit)
+    least = 0.84 if (cases, differing, hit) == (4, 0.5, 0.1) else 0.89
+    assert moderated.share >= least
+    assert moderated.processes <= student.processes
+    assert not hit or moderated.share > student.share + 0.4
+
+
+def test_two_hits_in_one_replicate_are_hits_and_no_slow_replicate():
+    """Two of four cases, in the third of five processes: the others are not faster, they are as always."""
+    logs = 0.01 * np.random.default_rng(7).standard_normal((4, 5))
+    logs[:2, 2] += np.log(1.3)
+    case, replicate = np.repeat(np.arange(4), 5), np.tile(np.arange(5), 4)
+    scatter, counts = moderation.scatter_of(logs.reshape(-1), case, replicate, np.zeros(4, dtype=np.int64))
+    assert np.flatnonzero(~counts).tolist() == [2, 7]
+    assert np.sqrt(np.nanmax(scatter.variances)) < 0.02
+
+
+def test_where_one_of_two_processes_was_hit_the_group_has_students_intervals():
+    """Nobody knows which of the two was, nor of which cases both were."""
+    logs = 0.001 * np.random.default_rng(2).standard_normal((5, 2))
+    logs[3, 1] += np.log(1.3)
+    case, replicate = np.repeat(np.arange(5), 2), np.tile(np.arange(2), 5)
+    scatter, counts = moderation.scatter_of(logs.reshape(-1), case, replicate, np.zeros(5, dtype=np.int64))
+    assert counts.all()
+    assert np.isnan(scatter.variances).all()
 
 
 def test_medians_are_covered_too():
