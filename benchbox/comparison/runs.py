@@ -24,7 +24,7 @@ from benchbox.numerics import calm, stats
 from benchbox.numerics.stats import Centres, Hierarchy, Interval
 from benchbox.reporters import labels
 from benchbox.reporters.labels import Ran
-from benchbox.results import columns, store
+from benchbox.results import columns, store, timings
 from benchbox.schema.asked import Case
 from benchbox.schema.seen import Measurement, Memory, Record
 
@@ -96,7 +96,9 @@ class _Side:
             metrics={
                 id_: r.parity.measures if r.parity else {} for id_, r in zip(ids, run.records, strict=True)
             },
-            times={id_: _times(r.measurement) for id_, r in zip(ids, run.records, strict=True)},
+            times=dict(
+                zip(ids, timings.centres(timings.flatten([r.measurement for r in run.records])), strict=True)
+            ),
             baselines={r.case.group: r for r in run.records if r.is_baseline and r.outcome == "ok"},
         )
 
@@ -204,10 +206,6 @@ def _anchored_ratio(timed: tuple[Timed, Timed], confidence: float) -> Interval |
     """After over before, each over its baseline in the same rounds."""
     old, new = (_times_anchored(one) for one in timed)
     return stats.independent_ratio(new, old, confidence)
-
-
-def _times(measurement: Measurement | None) -> Centres:
-    return stats.centres([list(rounds.values()) for rounds in _rounds(measurement).values()])
 
 
 def _times_anchored(timed: Timed) -> Centres:

@@ -7,8 +7,8 @@ B is then the mirror image of that of B to A.
 
 Why not the percentile interval of a hierarchical bootstrap (processes, then blocks): with three processes
 it has ten distinct outcomes, never leaves the range of what was seen, and covers about 75 % where it says
-95 % (tests/measure/test_guarantees.py measures it). What is used instead is the closed form of that bootstrap's variance,
-with its small-sample bias removed, and Student's t for so few processes:
+95 % (tests/measure/test_guarantees.py measures it). What is used instead is the closed form of that
+bootstrap's variance, with its small-sample bias removed, and Student's t for so few processes:
 
 * variance of the centre of n processes: max(s2, v) / n, where s2 is the sample variance of the processes'
   centres and v the mean variance of a centre within its process. s2 holds v already (a bootstrap at both
@@ -79,10 +79,21 @@ class Interval:
 
 @dataclass(frozen=True)
 class Centres:
-    """One value a process: the logarithm of its centre, and the variance that this is uncertain by."""
+    """One value a process: the logarithm of its centre, and the variance that this is uncertain by.
+
+    `between` is the variance between processes and `degrees` how well it is known, where the cases that were
+    measured beside this one say so (`moderation`); NaN where there are only the values to go by.
+    """
 
     values: Floats
     variances: Floats
+    between: float = math.nan
+    degrees: float = math.nan
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Of the variance of their mean."""
+        return self.values.size - 1 if math.isnan(self.between) else self.degrees
 
 
 def load() -> None:
@@ -185,12 +196,14 @@ def independent_ratio(new: Centres, old: Centres, confidence: float = 0.95) -> I
     Distribution Functions of the Behrens-Fisher Statistic", Annals of Mathematical Statistics 37:3), and
     0.6 to 2.4 % where both are equally noisy (tests/test_compare.py). The price at three processes that
     differ by 1 %: a true 5 % is found in 86 %, not in 97 %. Two processes prove next to nothing: t is 12.7.
+    Where the variances are moderated, the degrees of freedom are the fewer of both sides, by the same bound.
     """
     count = min(new.values.size, old.values.size)
     if count < 2:
         return None
     variance = _variance_of_mean(new) + _variance_of_mean(old)
-    half = t_quantile(np.array([count - 1]), confidence)[0] * math.sqrt(variance)
+    degrees = min(new.degrees_of_freedom, old.degrees_of_freedom)
+    half = t_quantile(np.array([degrees]), confidence)[0] * math.sqrt(variance)
     point = float(new.values.mean() - old.values.mean())
     if not point + half <= _LARGEST_LOG:  # beyond what a float holds, or NaN: nothing is known
         return None
@@ -352,7 +365,8 @@ def _interval_of(found: Centres, confidence: float) -> Interval | None:
 
 def _variance_of_mean(found: Centres) -> float:
     """As in `process_intervals`: the within-process variance is the floor under that between them."""
-    return max(float(found.values.var(ddof=1)), float(found.variances.mean())) / found.values.size
+    between = float(found.values.var(ddof=1)) if math.isnan(found.between) else found.between
+    return max(between, float(found.variances.mean())) / found.values.size
 
 
 def _interval_of_rounds(logs: Floats, confidence: float) -> Interval | None:

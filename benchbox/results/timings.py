@@ -127,6 +127,21 @@ def medians(timings: Timings, confidence: Floats) -> Bounds:
     return moderation.median_intervals(timings.processes, timings.scatter, confidence)
 
 
+def centres(timings: Timings) -> list[Centres]:
+    """The processes of each case that count, and how they scatter, for comparing it with another run."""
+    processes = timings.processes
+    variances, degrees = moderation.of_medians(timings.scatter)
+    ends = np.searchsorted(processes.owner, np.arange(timings.cases + 1)).tolist()
+    found = []
+    for case, (a, b) in enumerate(pairwise(ends)):
+        known = math.isfinite(variances[case]) and processes.counts[a:b].sum() > 1
+        kept = processes.counts[a:b] | (not known)
+        between, how_well = (variances[case], degrees[case]) if known else (math.nan, math.nan)
+        values, within = processes.centres[a:b][kept], processes.within[a:b][kept]
+        found.append(Centres(values, within, float(between), float(how_well)))
+    return found
+
+
 def spread(timings: Timings) -> Spread:
     """Samples, minimum, mean and the percentiles that are earned."""
     samples = np.bincount(timings.case, timings.lengths, timings.cases).astype(np.int64)

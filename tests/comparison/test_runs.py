@@ -191,6 +191,16 @@ def test_the_interval_is_welchs_with_the_fewer_processes_degrees_of_freedom():
     assert np.log(interval.high / interval.point) == pytest.approx(half, rel=1e-5)
 
 
+def test_what_the_group_knows_of_the_variance_decides_where_it_is_known():
+    """Variances 0.0004 and 0.0001 with 8 and 6 degrees of freedom: t(0.975, 6) = 2.447."""
+    new = stats.Centres(np.array([0.0, 0.2]), np.zeros(2), between=0.0004, degrees=8.0)
+    old = stats.Centres(np.array([-0.1, 0.0, 0.1]), np.zeros(3), between=0.0001, degrees=6.0)
+    interval = stats.independent_ratio(new, old)
+    assert interval is not None
+    half = 2.4469 * np.sqrt(0.0004 / 2 + 0.0001 / 3)
+    assert np.log(interval.high / interval.point) == pytest.approx(half, rel=1e-4)
+
+
 def test_one_process_on_either_side_proves_nothing():
     one = stats.Centres(np.array([0.0]), np.zeros(1))
     two = stats.Centres(np.array([0.0, 0.1]), np.zeros(2))

@@ -124,7 +124,7 @@ def found_in_sessions(cases: int, differing: float, hit: float) -> tuple[Found, 
     """A true 3 %, by moderated intervals and by Student's, from five processes on."""
     first, most = 5, 12
     steps = [
-        simulated(n, cases, differing, hit, slower=1.03, groups=240, drawn=most)
+        simulated(n, cases, differing, hit, slower=1.03, groups=1200, drawn=most)
         for n in range(first, most + 1)
     ]
     sides = (
