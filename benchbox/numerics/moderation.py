@@ -107,7 +107,8 @@ def moderate(centres: Floats) -> Moderated:
     with np.errstate(divide="ignore", invalid="ignore"):
         moderated = (borrowed * prior[:, None] + own * variances) / (borrowed + own)
         moderated = np.maximum(moderated, _LEAST_OF_OWN * variances)
-    spread = _variance(replicates, lending.any(axis=1))
+    measured: npt.NDArray[np.bool_] = np.logical_or.reduce(lending, axis=1)
+    spread = _variance(replicates, measured)
     of_cases = (
         np.where(known, moderated, 0.0).sum(axis=1)
         / np.maximum(known.sum(axis=1), 1)
@@ -223,15 +224,6 @@ def _trigamma_inverse(values: Floats) -> Floats:
     for _ in range(8):
         trigamma = polygamma(1, found)
         found = found + trigamma * (1 - trigamma / values) / polygamma(2, found)
-    return found
-
-
-def _variance(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
-    """Of each row, over what is there; 0 where that is less than two."""
-    count = there.sum(axis=1)
-    mean = np.where(there, values, 0.0).sum(axis=1) / np.maximum(count, 1)
-    squares = np.where(there, (values - mean[:, None]) ** 2, 0.0).sum(axis=1)
-    found: Floats = squares / np.maximum(count - 1, 1)
     return found
 
 

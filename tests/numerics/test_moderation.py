@@ -157,10 +157,10 @@ def _stopped(bounds: list[tuple[np.ndarray, np.ndarray]], points: list[np.ndarra
 @pytest.mark.parametrize("differing", [0.0, 0.5])
 @pytest.mark.parametrize("hit", [0.0, 0.1])
 def test_three_percent_are_found_by_no_more_processes_than_students(cases, differing, hit):
-    """In 91 to 95 % of what is asked, give or take what 240 sessions tell; 87 % of four cases that scatter
-    differently and are hit, of which Student's finds 29 % after 11.6 processes."""
+    """90 to 94 % are found, but of four cases that scatter differently and are hit: 88 % there,
+    of which Student's finds 33 % after 11.5 processes."""
     moderated, student = found_in_sessions(cases, differing, hit)
-    least = 0.84 if (cases, differing, hit) == (4, 0.5, 0.1) else 0.89
+    least = 0.87 if (cases, differing, hit) == (4, 0.5, 0.1) else 0.90
     assert moderated.share >= least
     assert moderated.processes <= student.processes
     assert not hit or moderated.share > student.share + 0.4
